@@ -1,0 +1,43 @@
+# Two commands are all the set-up: `make demo` and `make test`. Each gets what it needs by itself.
+.DEFAULT_GOAL := help
+.PHONY: help demo serve test check format bench lock docs clean
+
+BIN := .venv/bin
+
+.venv/.ready: requirements.lock pyproject.toml tools/setup.sh
+	@tools/setup.sh
+
+help:  ## Show this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+demo: .venv/.ready  ## See it work: a real Letta server, an agent called Milo, a client tool
+	@$(BIN)/frontdesk demo
+
+serve: .venv/.ready  ## Serve the Letta agents of LETTA_BASE_URL
+	@$(BIN)/frontdesk serve
+
+test: .venv/.ready  ## All tests, against a real Letta server
+	@$(BIN)/pytest $(ARGS)
+
+check: .venv/.ready  ## Format, lint, types, import contracts, generated docs
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/lint-imports --no-cache
+	@$(BIN)/pyright
+	@$(BIN)/python -m tests.requirements --check
+
+format: .venv/.ready  ## Format and mend what can be mended
+	@$(BIN)/ruff check --fix --quiet . ; $(BIN)/ruff format .
+
+bench: .venv/.ready  ## Measure against direct access and a hand-written floor
+	@$(BIN)/python -m bench $(ARGS)
+
+docs: .venv/.ready  ## Write the generated pages again
+	@$(BIN)/python -m tests.requirements --write
+
+lock: .venv/.ready  ## Pin the newest dependencies; no download addresses, so that any mirror serves
+	@uv=$$(cat .venv/share/uv-path); $$uv pip compile pyproject.toml --group dev --universal --upgrade \
+		--generate-hashes --no-emit-index-url --no-header --quiet --output-file requirements.lock
+
+clean:  ## Remove what was built here
+	@rm -rf .venv .uv dist .pytest_cache .ruff_cache .hypothesis

@@ -1,0 +1,182 @@
+"""The composition root: the only module that knows every part, and the only one that constructs them."""
+
+import os
+import secrets
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from frontdesk import __version__
+from frontdesk.backends.letta import LettaBackend, LettaSettings
+from frontdesk.backends.letta.client import LettaClient
+from frontdesk.config import LettaServer, Settings
+from frontdesk.conversations.ids import Ids
+from frontdesk.conversations.leases import Leases
+from frontdesk.conversations.placing import Desk
+from frontdesk.directory import Directory
+from frontdesk.door import Door
+from frontdesk.errors import EndpointNotFound, GatewayError, InvalidRequest, MethodNotAllowed
+from frontdesk.gateway import Gateway
+from frontdesk.observe.metrics import Metrics
+from frontdesk.observe.recorder import Recorder
+from frontdesk.policies.admission import Admission
+from frontdesk.policies.auth import Keyring
+from frontdesk.policies.images import ImageFetcher, decode_data_url
+from frontdesk.policies.limits import Limits
+from frontdesk.protocols import about, models
+from frontdesk.protocols.chat_completions.decode import Policy
+from frontdesk.protocols.chat_completions.encode import Style
+from frontdesk.protocols.chat_completions.routes import ChatCompletions
+from frontdesk.protocols.front import Front
+from frontdesk.protocols.openai_errors import body_of, headers_of, status_of
+from frontdesk.protocols.openapi import describe
+from frontdesk.protocols.replies import Delivery, Heartbeat
+from frontdesk.turn import Image
+
+EXPOSED_HEADERS = [
+    "openai-processing-ms",
+    "retry-after",
+    "x-frontdesk-conversation",
+    "x-frontdesk-identity",
+    "x-frontdesk-ignored-params",
+    "x-frontdesk-turn",
+    "x-ratelimit-limit-requests",
+    "x-ratelimit-remaining-requests",
+    "x-ratelimit-reset-requests",
+    "x-request-id",
+    "x-should-retry",
+]
+
+
+def create_app(settings: Settings) -> Door:
+    """The whole server as an ASGI application."""
+    metrics = Metrics()
+    directory = Directory(
+        [letta_backend(server, settings) for server in settings.servers],
+        settings.aliases,
+        settings.models_refresh_seconds,
+    )
+    gateway = Gateway(
+        directory,
+        Desk(Ids(secret(settings))),
+        Leases(settings.queue_wait_seconds),
+        Admission(settings.max_turns, settings.max_waiting, settings.queue_wait_seconds),
+        grace_seconds=settings.grace_seconds,
+        tap=lambda turn, agent: metrics.turn(agent.backend, agent.name),
+    )
+    heartbeat = Heartbeat(settings.keepalive_seconds)
+    images = ImageFetcher(settings.max_image_bytes, settings.image_seconds, settings.image_allow_hosts)
+    chat = ChatCompletions(
+        gateway,
+        front(settings, images),
+        Delivery(settings.commit_wait_seconds, heartbeat),
+        Policy(settings.remove_system_prompt, settings.strict_params),
+        Style(settings.reasoning_field, settings.tool_activity == "reasoning", settings.keepalive),
+    )
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncGenerator[None, None]:
+        directory.start()
+        yield
+        await heartbeat.stop()
+        await directory.stop()
+        await images.aclose()
+
+    app = FastAPI(title="Frontdesk", version=__version__, lifespan=lifespan, redirect_slashes=False, redoc_url=None)
+    for prefix in ("/v1", ""):
+        app.router.routes.append(Route(f"{prefix}/chat/completions", chat, methods=["POST"]))
+        app.include_router(models.router(directory), prefix=prefix, include_in_schema=bool(prefix))
+        app.include_router(about.router(directory, gateway, metrics), prefix=prefix, include_in_schema=not prefix)
+    describe(app)
+    add_error_handlers(app)
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=list(settings.cors_origins),
+            allow_methods=["*"],
+            allow_headers=["*"],
+            expose_headers=EXPOSED_HEADERS,
+        )
+    return Door(app, Keyring(settings), Limits(settings), metrics)
+
+
+def letta_backend(server: LettaServer, settings: Settings) -> LettaBackend:
+    return LettaBackend(
+        LettaSettings(
+            name=server.name,
+            base_url=server.url,
+            project=server.project,
+            tags=server.tags,
+            names=server.names,
+            include_hidden=server.include_hidden or settings.include_hidden,
+            include_sleeptime=server.include_sleeptime or settings.include_sleeptime,
+            silence_seconds=settings.silence_seconds,
+        ),
+        LettaClient(server.url, server.api_key.get_secret_value(), server.project),
+        Recorder(settings.record_dir),
+    )
+
+
+def front(settings: Settings, images: ImageFetcher) -> Front:
+    async def fetch(url: str, param: str) -> Image:
+        return decode_data_url(url, param) if url[:5].lower() == "data:" else await images.fetch(url, param)
+
+    headers = tuple(name.lower().encode() for name in settings.conversation_headers)
+    return Front(settings.max_body_bytes, headers, fetch)
+
+
+def secret(settings: Settings) -> bytes:
+    """What signs our ids: as set, else made once and kept, so that ids outlive a restart."""
+    if value := settings.secret.get_secret_value():
+        return value.encode()
+    path = settings.data_dir / "secret"
+    settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    try:
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            file.write(secrets.token_hex(32).encode())
+    except FileExistsError:
+        pass
+    return path.read_bytes()
+
+
+def add_error_handlers(app: FastAPI) -> None:
+    """One envelope for every error of every path: never `{"detail": …}`, never HTML."""
+
+    async def ours(_: Request, error: Exception) -> Response:
+        assert isinstance(error, GatewayError)
+        return JSONResponse(body_of(error), status_of(error)[0], headers_of(error))
+
+    async def http(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        response = await ours(request, from_http(error, request.method, request.url.path))
+        response.headers.update(error.headers or {})
+        return response
+
+    async def invalid(request: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)
+        first: dict[str, Any] = error.errors()[0]
+        return await ours(request, InvalidRequest(str(first["msg"]), param=str(first["loc"][-1])))
+
+    async def unforeseen(request: Request, _: Exception) -> Response:
+        return await ours(request, GatewayError("The gateway failed. Its log has the reason under this request id."))
+
+    app.add_exception_handler(GatewayError, ours)
+    app.add_exception_handler(HTTPException, http)
+    app.add_exception_handler(RequestValidationError, invalid)
+    app.add_exception_handler(Exception, unforeseen)
+
+
+def from_http(error: HTTPException, method: str, path: str) -> GatewayError:
+    if error.status_code == 405:
+        return MethodNotAllowed(f"{method} is not allowed on {path[:200]}.")
+    if error.status_code == 404:
+        return EndpointNotFound(f"There is no endpoint {method} {path[:200]}. GET / tells what there is.")
+    return InvalidRequest(str(error.detail))

@@ -1,0 +1,5 @@
+"""Letta agents through the REST API of a self-hosted Letta server or Letta Cloud."""
+
+from frontdesk.backends.letta.backend import LettaBackend, LettaSettings
+
+__all__ = ["LettaBackend", "LettaSettings"]

@@ -1,0 +1,296 @@
+"""Letta as a backend: agents, conversations, turns.
+
+Each turn runs in a Letta conversation (its own history, the agent's shared memory). Client tools travel with the turn,
+so nothing is ever created on the server but conversations. Older agent types, and servers without conversations, have
+one thread per agent.
+"""
+
+import re
+import uuid
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from fnmatch import fnmatchcase
+from typing import Any, cast
+
+from frontdesk.backends.letta import encode
+from frontdesk.backends.letta.client import LettaClient
+from frontdesk.backends.letta.failures import AwaitingApproval, WrongCallIds
+from frontdesk.backends.letta.translate import ServerSentEvents, Translator
+from frontdesk.errors import EndpointNotFound, GatewayError, InvalidRequest, NotFound
+from frontdesk.ports import Placement
+from frontdesk.turn import Agent, Batch, Call, Thread, Turn
+
+OWN_THREAD = Thread(str(uuid.UUID(int=0)), own=True)
+"""The thread an agent has before any conversation is made."""
+
+PAGE = 200
+MODERN = frozenset({"letta_v1_agent", "sleeptime_agent"})  # their loop knows conversations and client tools
+RESERVED_TOOLS = frozenset(
+    {
+        "archival_memory_insert",
+        "archival_memory_search",
+        "conversation_search",
+        "core_memory_append",
+        "core_memory_replace",
+        "memory",
+        "memory_apply_patch",
+        "memory_finish_edits",
+        "memory_insert",
+        "memory_replace",
+        "memory_rethink",
+        "send_message",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class LettaSettings:
+    """One Letta server and which of its agents to serve. Empty filters let all through."""
+
+    name: str = "letta"
+    base_url: str = "http://localhost:8283"
+    api_key: str = ""
+    project: str = ""
+    tags: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()  # shell patterns
+    include_hidden: bool = False
+    include_sleeptime: bool = False
+    silence_seconds: float = 120.0
+
+
+Recorder = Callable[[bytes], object]
+
+
+class LettaBackend:
+    def __init__(
+        self,
+        settings: LettaSettings,
+        client: LettaClient,
+        recorder: Callable[[str], Recorder | None] = lambda turn_id: None,
+    ) -> None:
+        self._settings = settings
+        self._client = client
+        self._recorder = recorder
+        self._has_conversations = True
+        self._run_ids: dict[str, str] = {}  # turn → run, while it may have to be cancelled
+
+    @property
+    def name(self) -> str:
+        return self._settings.name
+
+    # --- agents --------------------------------------------------------------------------------------------------
+
+    async def agents(self) -> Sequence[Agent]:
+        found: dict[str, Agent] = {}
+        after: str | None = None
+        while True:
+            page = await self._client.get("/v1/agents/", self._query(limit=PAGE, after=after))
+            fresh = [row for row in page if row["id"] not in found]
+            found.update({row["id"]: self._agent(row) for row in fresh if self._served(row)})
+            if not fresh or len(page) < PAGE:
+                return list(found.values())
+            after = page[-1]["id"]
+
+    async def find(self, name: str) -> Sequence[Agent]:
+        if re.fullmatch(r"agent-[0-9a-f-]{36}", name):
+            with suppress(NotFound, InvalidRequest):
+                return self._chosen([await self._client.get(f"/v1/agents/{name}")])
+        return self._chosen(await self._client.get("/v1/agents/", self._query(name=name)))
+
+    async def ping(self) -> str:
+        return str((await self._client.get("/v1/health/")).get("version", ""))
+
+    def _query(self, **more: Any) -> list[tuple[str, str]]:
+        query = [(key, str(value)) for key, value in more.items() if value is not None]
+        query += [("tags", tag) for tag in self._settings.tags]
+        return query + ([("show_hidden_agents", "true")] if self._settings.include_hidden else [])
+
+    def _chosen(self, rows: Sequence[Mapping[str, Any]]) -> list[Agent]:
+        return [self._agent(row) for row in rows if self._served(row)]
+
+    def _served(self, row: Mapping[str, Any]) -> bool:
+        settings = self._settings
+        if row.get("agent_type") == "sleeptime_agent" and not settings.include_sleeptime:
+            return False
+        if row.get("hidden") and not settings.include_hidden:
+            return False
+        if settings.tags and not set(settings.tags) & set(row.get("tags") or ()):
+            return False
+        return not settings.names or any(matches(row["name"], pattern) for pattern in settings.names)
+
+    def _agent(self, row: Mapping[str, Any]) -> Agent:
+        modern = row.get("agent_type") in MODERN
+        config: Mapping[str, Any] = row.get("llm_config") or {}
+        return Agent(
+            id=row["id"],
+            name=row["name"],
+            backend=self.name,
+            created=seconds(row.get("created_at")),
+            description=row.get("description") or "",
+            tags=tuple(row.get("tags") or ()),
+            model=row.get("model") or config.get("handle") or config.get("model") or "",
+            context_window=config.get("context_window"),
+            client_tools=modern,
+            conversations=modern and self._has_conversations,
+            reserved_tools=RESERVED_TOOLS,
+            settings={"model_settings": row.get("model_settings"), "agent_type": row.get("agent_type")},
+        )
+
+    # --- conversations -------------------------------------------------------------------------------------------
+
+    async def open(self, agent: Agent, turn: Turn, pin: str = "") -> Thread:
+        if turn.mode == "single" or not self._separates(agent):
+            return OWN_THREAD
+        body: dict[str, Any] = {"summary": summary(pin, "")}
+        if agent.model and (settings := agent.settings.get("model_settings")):
+            parallel = turn.options.parallel_tool_calls is not False
+            body |= {"model": agent.model, "model_settings": {**settings, "parallel_tool_calls": parallel}}
+        try:
+            row = await self._client.post("/v1/conversations/", body, {"agent_id": agent.id})
+        except EndpointNotFound:
+            self._has_conversations = False  # a server from before conversations: each agent has one thread
+            return OWN_THREAD
+        return thread_of(row)
+
+    def _separates(self, agent: Agent) -> bool:
+        return agent.conversations and self._has_conversations
+
+    async def pinned(self, agent: Agent, pin: str) -> Thread | None:
+        if not self._separates(agent):
+            return OWN_THREAD
+        query = {"agent_id": agent.id, "summary_search": f"pin={pin}", "limit": 1}
+        rows = await self._client.get("/v1/conversations/", query)
+        return thread_of(rows[0]) if rows else None
+
+    async def thread(self, agent: Agent, thread_id: str) -> Thread | None:
+        if thread_id == OWN_THREAD.id:
+            return OWN_THREAD
+        try:
+            row = await self._client.get(f"/v1/conversations/conv-{thread_id}")
+        except (NotFound, InvalidRequest):
+            return None
+        return thread_of(row) if row.get("agent_id") == agent.id else None
+
+    async def calls(self, agent: Agent, thread: Thread) -> Sequence[Call]:
+        return calls_in(await self._latest(agent, thread))
+
+    async def _latest(self, agent: Agent, thread: Thread, limit: int = 30) -> Sequence[Mapping[str, Any]]:
+        """The latest messages of a conversation, newest first."""
+        path = f"/v1/agents/{agent.id}/messages" if thread.own else f"/v1/conversations/conv-{thread.id}/messages"
+        return await self._client.get(path, {"limit": limit, "order": "desc"})
+
+    async def instructed(self, placement: Placement, system: str) -> None:
+        thread = placement.thread
+        if not thread.own:
+            await self._client.patch(f"/v1/conversations/conv-{thread.id}", {"summary": summary(thread.pin, system)})
+
+    # --- turns ---------------------------------------------------------------------------------------------------
+
+    async def run(self, turn: Turn, placement: Placement) -> AsyncGenerator[Batch, None]:
+        messages = encode.messages(placement)
+        try:
+            async for batch in self._attempt(turn, placement, messages):
+                yield batch
+            return
+        except AwaitingApproval:
+            # A call of an earlier turn was never answered. Nothing was appended, so this is the same turn, not another.
+            pending = [call.call_id for call in await self.calls(placement.agent, placement.thread) if call.pending]
+            messages = [encode.denials(pending), *messages]
+        except WrongCallIds as error:
+            messages = [encode.exactly(messages[0], error.expected), *messages[1:]]
+        async for batch in self._attempt(turn, placement, messages):
+            yield batch
+
+    async def _attempt(
+        self, turn: Turn, placement: Placement, messages: Sequence[dict[str, Any]]
+    ) -> AsyncGenerator[Batch, None]:
+        """One request to Letta. AwaitingApproval and WrongCallIds come before any event, and leave no trace there."""
+        path, body = self._request(turn, placement, messages)
+        translator = Translator(tool.name for tool in turn.tools)
+        cut = ServerSentEvents()
+        stream = self._client.stream(path, body, self._settings.silence_seconds, self._recorder(turn.id))
+        try:
+            async for data, watchdog in stream:
+                events = translator(cut(data))
+                if events:
+                    watchdog.feed()
+                elif translator.run_id:
+                    self._run_ids[turn.id] = translator.run_id
+                if translator.done or translator.failed:
+                    if events:
+                        yield events
+                    break
+                yield events
+        finally:
+            await stream.aclose()
+        finished = translator.finish()
+        self._run_ids.pop(turn.id, None)
+        yield (finished,)
+
+    def _request(
+        self, turn: Turn, placement: Placement, messages: Sequence[dict[str, Any]]
+    ) -> tuple[str, dict[str, Any]]:
+        agent, thread = placement.agent, placement.thread
+        if not thread.own:
+            return f"/v1/conversations/conv-{thread.id}/messages", encode.message_body(turn, messages)
+        if self._separates(agent):
+            body = encode.message_body(turn, messages) | {"agent_id": agent.id}
+            return "/v1/conversations/default/messages", body
+        # The older loop's token stream is escaped JSON which ends at the first quotation mark; whole steps are right.
+        body = encode.message_body(turn, messages, tokens=agent.client_tools)
+        return f"/v1/agents/{agent.id}/messages/stream", body
+
+    async def cancel(self, turn: Turn, placement: Placement) -> bool:
+        agent, thread = placement.agent, placement.thread
+        run_id = self._run_ids.pop(turn.id, None)
+        with suppress(GatewayError):  # it may have ended by itself just now
+            if not thread.own:
+                await self._client.post(f"/v1/conversations/conv-{thread.id}/cancel")
+            elif run_id:
+                await self._client.post(f"/v1/agents/{agent.id}/messages/cancel", {"run_ids": [run_id]})
+        ours = set(encode.otids(turn.id, len(encode.messages(placement)) + 1))
+        latest = await self._latest(agent, thread)
+        if encode.resumes(placement):
+            return any(call.pending for call in calls_in(latest))
+        return not any(row.get("otid") in ours for row in latest)
+
+    async def aclose(self) -> None:
+        await self._client.aclose()
+
+
+def matches(name: str, pattern: str) -> bool:
+    """A shell pattern, case-sensitive on every system."""
+    return fnmatchcase(name, pattern)
+
+
+def seconds(moment: str | None) -> int:
+    """Letta's time of day → seconds since 1970."""
+    return int(datetime.fromisoformat(moment).timestamp()) if moment else 0
+
+
+def summary(pin: str, system: str) -> str:
+    """A conversation's label. Letta has no other place for a mark of ours which can be searched for."""
+    marks = [f"pin={pin}"] * bool(pin) + [f"system={system}"] * bool(system)
+    return " ".join(["frontdesk", *marks])
+
+
+def thread_of(row: Mapping[str, Any]) -> Thread:
+    marks = dict(re.findall(r"\b(pin|system)=(\w+)", row.get("summary") or ""))
+    return Thread(row["id"].removeprefix("conv-"), marks.get("system", ""), marks.get("pin", ""))
+
+
+def calls_in(rows: Sequence[Mapping[str, Any]]) -> list[Call]:
+    """The tool calls among the latest messages, newest first. Only calls of the very last message can be pending."""
+    found: list[Call] = []
+    pending = True
+    for row in rows:
+        kind = row.get("message_type")
+        if kind == "approval_request_message":
+            raw: Any = row.get("tool_calls") or [row.get("tool_call")]
+            calls = cast("list[Mapping[str, Any]]", raw if isinstance(raw, list) else [raw])
+            found += [Call(call["tool_call_id"], call.get("name") or "", pending) for call in calls if call]
+        elif kind not in ("assistant_message", "reasoning_message", "hidden_reasoning_message"):
+            pending = False
+    return found

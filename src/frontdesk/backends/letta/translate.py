@@ -1,0 +1,297 @@
+"""Letta's stream of messages → our events. Pure: bytes and values in, values out.
+
+Token mode sends fragments, step mode (and providers Letta cannot stream) whole messages in the same shapes; both are
+read here. Letta's stream may grow, so unknown messages are passed over.
+Source: https://docs.letta.com/guides/agents/streaming and what a live 0.16.7 sends.
+"""
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+from frontdesk.backends.letta.failures import failure
+from frontdesk.errors import AgentFailed, ApprovalRequired, GatewayError
+from frontdesk.turn import (
+    Event,
+    ReasoningDelta,
+    StopReason,
+    TextDelta,
+    ToolCallDelta,
+    ToolRunFinished,
+    ToolRunStarted,
+    TurnFinished,
+    Usage,
+)
+
+
+class CallFragment(msgspec.Struct):
+    tool_call_id: str | None = None
+    name: str | None = None
+    arguments: str | None = None
+
+
+class ReturnItem(msgspec.Struct):
+    tool_call_id: str | None = None
+    tool_return: Any = None
+    func_response: Any = None
+    status: str | None = None
+
+
+class StreamMessage(msgspec.Struct):
+    """One `data:` of Letta's stream; only what we read. Fields that are absent keep their defaults."""
+
+    message_type: str = ""
+    id: str | None = None
+    run_id: str | None = None
+    content: Any = ""
+    reasoning: str | None = ""
+    tool_call: CallFragment | None = None
+    tool_calls: list[CallFragment] | CallFragment | None = None
+    tool_call_id: str | None = None
+    tool_return: Any = None
+    tool_returns: list[ReturnItem] | None = None
+    status: str | None = None
+    stop_reason: str | None = None
+    completion_tokens: int | None = None
+    prompt_tokens: int | None = None
+    cached_input_tokens: int | None = None
+    cache_write_tokens: int | None = None
+    reasoning_tokens: int | None = None
+    context_tokens: int | None = None
+    error_type: str | None = None
+    message: Any = None
+    detail: Any = None
+
+
+STOP = {
+    "end_turn": StopReason.STOP,
+    "tool_rule": StopReason.STOP,
+    "requires_approval": StopReason.TOOL_CALLS,
+    "max_tokens_exceeded": StopReason.LENGTH,
+    "max_steps": StopReason.LENGTH,
+}
+
+DONE = b"[DONE]"
+
+_decoder = msgspec.json.Decoder(StreamMessage)
+
+
+class ServerSentEvents:
+    """Cuts a byte stream at blank lines and gives the `data` of each event, as it becomes complete."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+
+    def __call__(self, data: bytes) -> list[bytes]:
+        if self._rest:
+            data = self._rest + data
+        if b"\r" in data:
+            # A lone CR at the end may be half of a CRLF, and is left for the next read.
+            cut = len(data) - 1 if data.endswith(b"\r") else len(data)
+            data = data[:cut].replace(b"\r\n", b"\n") + data[cut:]
+        blocks = data.split(b"\n\n")
+        self._rest = blocks.pop()
+        return [block[6:] if block.startswith(b"data: ") and b"\n" not in block else payload(block) for block in blocks]
+
+
+def payload(block: bytes) -> bytes:
+    """The joined `data` lines of an event; empty for a comment."""
+    lines = (line for line in block.split(b"\n") if line.startswith(b"data:"))
+    return b"\n".join(line[5:].removeprefix(b" ") for line in lines)
+
+
+def decode(data: bytes) -> StreamMessage:
+    """One message. Raises AgentFailed if it is not what Letta sends."""
+    try:
+        return _decoder.decode(data)
+    except msgspec.DecodeError:
+        return _decode_leniently(data)
+
+
+def _decode_leniently(data: bytes) -> StreamMessage:
+    """The standard library reads half a surrogate pair, which a model may send when it splits an emoji."""
+    try:
+        return msgspec.convert(json.loads(data), StreamMessage)
+    except (ValueError, msgspec.ValidationError) as error:
+        raise AgentFailed("The Letta server sent something that is not a message of its stream.") from error
+
+
+class Translator:
+    """Messages of one Letta stream → events. Call it with what each read brought, then `finish` at the end.
+
+    `failed` is set when Letta reports an error: what came before it is still worth showing, so it is not raised here.
+    """
+
+    def __init__(self, client_tools: Iterable[str], *, thread_tool: str = "send_message") -> None:
+        self._client_tools = frozenset(client_tools)
+        self._thread_tool = thread_tool
+        self._names: dict[str, str] = {}  # call id → tool, for calls of either side
+        self._arguments: dict[str, list[str]] = {}  # of the agent's own calls which are still being written
+        self._awaiting: list[str] = []  # the agent's own tools which wait for a human
+        self._surrogate = ""
+        self._stop: str | None = None
+        self._usage = Usage()
+        self._called = False
+        self.run_id: str = ""
+        self.spoke = False
+        self.done = False
+        self.compacted = False
+        self.failed: GatewayError | None = None
+
+    def __call__(self, payloads: Iterable[bytes]) -> list[Event]:
+        events: list[Event] = []
+        for data in payloads:
+            if data == DONE:
+                self.done = True
+            elif data:
+                message = decode(data)
+                match message.message_type:
+                    case "assistant_message":
+                        self._text(message, events)
+                    case "reasoning_message":
+                        if message.reasoning:
+                            events.append(ReasoningDelta(self._whole(message.reasoning), message.id or ""))
+                    case _:
+                        self._rare(message, events)
+        if events:
+            self.spoke = True
+        return events
+
+    def finish(self) -> TurnFinished:
+        """How the turn ended. Raises what Letta reported, or AgentFailed if the stream merely stopped."""
+        if self.failed:
+            raise self.failed
+        if self._stop == "cancelled":
+            raise AgentFailed("The run was cancelled on the Letta server by somebody else.")
+        if self._awaiting and not self._called:
+            raise ApprovalRequired(f"The agent waits for a human to approve its own tool: {', '.join(self._awaiting)}.")
+        if self._stop is None:
+            raise AgentFailed("The Letta server's stream broke off before the agent's turn had ended.")
+        if self._stop not in STOP:
+            raise failure(stop_reason=self._stop)
+        return TurnFinished(StopReason.TOOL_CALLS if self._called else STOP[self._stop], self._usage)
+
+    def _text(self, message: StreamMessage, events: list[Event]) -> None:
+        text = message.content if isinstance(message.content, str) else text_of(message.content)
+        if text:
+            events.append(TextDelta(self._whole(text), message.id or ""))
+
+    def _rare(self, message: StreamMessage, events: list[Event]) -> None:
+        match message.message_type:
+            case "ping":
+                self.run_id = message.run_id or self.run_id
+            case "approval_request_message":
+                for call in fragments(message):
+                    self._client_call(call, events)
+            case "tool_call_message":
+                for call in fragments(message):
+                    self._own_call(call, message.id or "", events)
+            case "tool_return_message":
+                self._own_returns(message, events)
+            case "stop_reason":
+                # It may come twice before an error; the first one is the agent's, the second the server's.
+                self._stop = self._stop or message.stop_reason
+            case "usage_statistics":
+                self._usage = usage(message)
+            case "error_message":
+                self.failed = self.failed or failure(message.error_type, message.message, message.detail)
+            case "user_message":
+                self.compacted = True  # the server tells the agent that its history was condensed
+            case _:
+                if message.error_type:  # `event: error` frames of some paths have no message_type
+                    self.failed = self.failed or failure(message.error_type, message.message, message.detail)
+
+    def _name(self, call: CallFragment) -> tuple[str, str]:
+        """The id and name of a call; later fragments have neither, or repeat them."""
+        call_id = call.tool_call_id or next(reversed(self._names), "")
+        if call.name and call_id not in self._names:
+            self._names[call_id] = call.name
+        return call_id, self._names.get(call_id, "")
+
+    def _client_call(self, call: CallFragment, events: list[Event]) -> None:
+        call_id, name = self._name(call)
+        if name in self._client_tools:
+            self._called = True
+            events.append(ToolCallDelta(call_id, name, call.arguments or ""))
+        elif name and name not in self._awaiting:
+            self._awaiting.append(name)
+
+    def _own_call(self, call: CallFragment, part_id: str, events: list[Event]) -> None:
+        """Collect the arguments; the call is shown when they are complete, which is before the tool has run."""
+        call_id, name = self._name(call)
+        pieces = self._arguments.setdefault(call_id, [])
+        if call.arguments:
+            pieces.append(call.arguments)
+        arguments = "".join(pieces)
+        if not (call.arguments or "").rstrip().endswith("}") or (parsed := parse(arguments)) is None:
+            return
+        del self._arguments[call_id]
+        if name == self._thread_tool:
+            if text := str(parsed.get("message", "")):
+                events.append(TextDelta(text, f"{part_id}/{call_id}"))
+        else:
+            events.append(ToolRunStarted(call_id, name, arguments))
+
+    def _own_returns(self, message: StreamMessage, events: list[Event]) -> None:
+        items = message.tool_returns or [
+            ReturnItem(message.tool_call_id, tool_return=message.tool_return, status=message.status)
+        ]
+        for item in items:
+            call_id = item.tool_call_id or message.tool_call_id or ""
+            name = self._names.get(call_id, "")
+            if name == self._thread_tool or name in self._client_tools:
+                continue
+            if call_id in self._arguments:  # the call itself came without arguments, or with broken ones
+                events.append(ToolRunStarted(call_id, name, "".join(self._arguments.pop(call_id))))
+            output = item.tool_return if item.tool_return is not None else item.func_response
+            events.append(ToolRunFinished(call_id, text_of(output), (item.status or message.status) == "error"))
+
+    def _whole(self, text: str) -> str:
+        """Join the halves of a character which the model split: half a surrogate pair cannot be encoded."""
+        if text.isascii() and not self._surrogate:
+            return text
+        text, self._surrogate = self._surrogate + text, ""
+        if text and "\ud800" <= text[-1] <= "\udbff":
+            text, self._surrogate = text[:-1], text[-1]
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
+def fragments(message: StreamMessage) -> list[CallFragment]:
+    """The calls of a message: one as `tool_call`; in step mode `tool_calls` is the list of all of them."""
+    if isinstance(message.tool_calls, list) and message.tool_calls:
+        return message.tool_calls
+    return [message.tool_call] if message.tool_call else []
+
+
+def text_of(content: Any) -> str:
+    """Text of a content field: a string, or a list of parts."""
+    match content:
+        case None:
+            return ""
+        case str():
+            return content
+        case [*parts]:
+            return "".join(str(part.get("text", "")) if isinstance(part, dict) else str(part) for part in parts)  # type: ignore[reportUnknownMemberType]
+        case _:
+            return json.dumps(content, ensure_ascii=False)
+
+
+def parse(arguments: str) -> dict[str, Any] | None:
+    """Complete JSON arguments, or None."""
+    try:
+        return msgspec.json.decode(arguments, type=dict[str, Any])
+    except msgspec.DecodeError:
+        return None
+
+
+def usage(message: StreamMessage) -> Usage:
+    return Usage(
+        input_tokens=message.prompt_tokens or 0,
+        output_tokens=message.completion_tokens or 0,
+        cached_tokens=message.cached_input_tokens or 0,
+        cache_write_tokens=message.cache_write_tokens or 0,
+        reasoning_tokens=message.reasoning_tokens or 0,
+        context_tokens=message.context_tokens or 0,
+    )

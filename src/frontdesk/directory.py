@@ -1,0 +1,176 @@
+"""Which agents there are: a listing kept fresh in the background, and an indexed look-up for what it does not know.
+
+A chat request never waits for a listing. Names are exact; two agents of one name are each known by id only.
+"""
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import structlog
+
+from frontdesk.errors import AgentNotFound, Forbidden, GatewayError
+from frontdesk.ports import Backend
+from frontdesk.turn import Agent, Mode, Principal
+
+log = structlog.get_logger(__name__)
+
+MODES: Mapping[str, Mode] = {":stateless": "stateless", ":single": "single"}
+
+
+@dataclass(slots=True)
+class Listing:
+    """What one backend was last seen to have. `error` is why the latest refresh failed, if it did."""
+
+    agents: Mapping[str, Agent] = field(default_factory=dict[str, Agent])  # by id
+    by_name: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
+    seen: float = 0.0
+    latency_seconds: float = 0.0
+    version: str = ""
+    error: str = ""
+
+
+class Directory:
+    def __init__(self, backends: Sequence[Backend], aliases: Mapping[str, str], refresh_seconds: float = 30.0) -> None:
+        self._backends = {backend.name: backend for backend in backends}
+        self._listings = {name: Listing() for name in self._backends}
+        self._aliases = dict(aliases)
+        self._refresh_seconds = refresh_seconds
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def listings(self) -> Mapping[str, Listing]:
+        return self._listings
+
+    def backend(self, agent: Agent) -> Backend:
+        return self._backends[agent.backend]
+
+    # --- the listing ---------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        self._task = asyncio.create_task(self._keep_fresh())
+
+    async def stop(self) -> None:
+        if self._task:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        for backend in self._backends.values():
+            await backend.aclose()
+
+    async def _keep_fresh(self) -> None:
+        while True:
+            await self.refresh()
+            failing = any(listing.error for listing in self._listings.values())
+            await asyncio.sleep(min(self._refresh_seconds, 2.0) if failing else self._refresh_seconds)
+
+    async def refresh(self) -> None:
+        await asyncio.gather(*(self._refresh(backend) for backend in self._backends.values()))
+
+    async def _refresh(self, backend: Backend) -> None:
+        listing = self._listings[backend.name]
+        began = time.perf_counter()
+        try:
+            listing.version = await backend.ping()
+            listing.latency_seconds = time.perf_counter() - began
+            agents = await backend.agents()
+        except GatewayError as error:
+            if listing.error != error.message:
+                log.warning("backend cannot be listed", backend=backend.name, error=error.message)
+            listing.error = error.message
+            return
+        except Exception:  # a listing we cannot read must not end the refreshing
+            log.exception("backend cannot be listed", backend=backend.name)
+            listing.error = "The backend's listing could not be read."
+            return
+        if listing.error:
+            log.info("backend is back", backend=backend.name, agents=len(agents))
+        self._keep(listing, agents)
+
+    def _keep(self, listing: Listing, agents: Sequence[Agent]) -> None:
+        names: dict[str, tuple[str, ...]] = {}
+        for agent in agents:
+            names[agent.name] = (*names.get(agent.name, ()), agent.id)
+        listing.agents = {agent.id: agent for agent in agents}
+        listing.by_name = names
+        listing.seen = time.time()
+        listing.error = ""
+
+    def forget(self, agent: Agent) -> None:
+        """The backend says there is no such agent any more."""
+        listing = self._listings[agent.backend]
+        self._keep(listing, [other for other in listing.agents.values() if other.id != agent.id])
+
+    # --- naming --------------------------------------------------------------------------------------------------
+
+    def advertised(self, principal: Principal) -> list[tuple[str, Agent]]:
+        """Each agent this principal may use, with the shortest name that means it alone."""
+        agents = [agent for listing in self._listings.values() for agent in listing.agents.values()]
+        count: dict[str, int] = {}
+        for agent in agents:
+            count[agent.name] = count.get(agent.name, 0) + 1
+        named = [(agent.name if count[agent.name] == 1 and agent.name else agent.id, agent) for agent in agents]
+        return [(name, agent) for name, agent in named if may_use(principal, agent)]
+
+    async def find(self, model: str, principal: Principal) -> tuple[Agent, Mode]:
+        """The agent a model string means, and the mode its suffix asks for.
+
+        Raises AgentNotFound, also when two agents share the name; Forbidden if the key may not use it.
+        """
+        agents = await self._named(self._aliases.get(model, model))
+        mode: Mode = "auto"
+        for suffix in MODES:
+            if not agents and model.endswith(suffix):
+                stem = model.removesuffix(suffix)
+                agents, mode = await self._named(self._aliases.get(stem, stem)), MODES[suffix]
+        if not agents:
+            raise AgentNotFound(
+                f"There is no agent {model[:200]!r} here. GET /v1/models lists the agents.", param="model"
+            )
+        allowed = [agent for agent in agents if may_use(principal, agent)]
+        if not allowed:
+            raise Forbidden("This API key may not use this agent.", param="model")
+        if len(allowed) > 1:
+            ids = ", ".join(sorted(agent.id for agent in allowed))
+            raise AgentNotFound(
+                f"More than one agent is called {model[:200]!r}. Use the id of one as the model: {ids}.", param="model"
+            )
+        return allowed[0], mode
+
+    async def _named(self, name: str) -> list[Agent]:
+        """The agents of a name, id, or `backend/name`: from the listing, else asked for."""
+        if known := self._known(name, self._listings):
+            return known
+        head, slash, rest = name.partition("/")
+        if slash and head in self._backends:
+            only = {head: self._listings[head]}
+            return self._known(rest, only) or await self._look_up(rest, [self._backends[head]])
+        return await self._look_up(name, list(self._backends.values()))
+
+    def _known(self, name: str, listings: Mapping[str, Listing]) -> list[Agent]:
+        found: list[Agent] = []
+        for listing in listings.values():
+            ids = (name,) if name in listing.agents else listing.by_name.get(name, ())
+            found += [listing.agents[agent_id] for agent_id in ids]
+        return found
+
+    async def _look_up(self, name: str, backends: Sequence[Backend]) -> list[Agent]:
+        """Ask the backends. One that is down hides nothing of the others, but alone it is the answer."""
+        answers = await asyncio.gather(*(backend.find(name) for backend in backends), return_exceptions=True)
+        found: list[Agent] = []
+        failures: list[BaseException] = []
+        for backend, answer in zip(backends, answers, strict=True):
+            if isinstance(answer, BaseException):
+                failures.append(answer)
+                continue
+            found += answer
+            listing = self._listings[backend.name]
+            if answer:
+                self._keep(listing, [*listing.agents.values(), *(a for a in answer if a.id not in listing.agents)])
+        if failures and not found:
+            raise failures[0]
+        return found
+
+
+def may_use(principal: Principal, agent: Agent) -> bool:
+    return principal.may_use(agent.name, agent.id, f"{agent.backend}/{agent.name}")

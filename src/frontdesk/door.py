@@ -1,0 +1,122 @@
+"""The door: every request passes it once, before any route. Request ids, keys, rates, the log line, the last resort.
+
+A plain ASGI wrapper, so that a streamed chunk costs one more function call and nothing else.
+"""
+
+import secrets
+import time
+from collections.abc import Callable, Mapping, MutableMapping
+from typing import Any
+
+import msgspec
+import structlog
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from frontdesk.errors import GatewayError
+from frontdesk.observe.metrics import Metrics
+from frontdesk.policies.auth import Caller, Keyring
+from frontdesk.policies.limits import Limits, RateState
+from frontdesk.protocols.front import Visitor, header
+from frontdesk.protocols.openai_errors import body_of, headers_of, status_of
+from frontdesk.protocols.replies import send_json
+
+log = structlog.get_logger(__name__)
+
+OPEN_PATHS = frozenset({"/health/live", "/health/ready"})
+"""Open to all, also when keys exist: probes have none."""
+
+ROUTES = frozenset(
+    {
+        "/",
+        "/health",
+        "/health/live",
+        "/health/ready",
+        "/metrics",
+        "/models",
+        "/chat/completions",
+        "/docs",
+        "/openapi.json",
+    }
+)
+
+
+class Door:
+    def __init__(self, app: ASGIApp, keyring: Keyring, limits: Limits, metrics: Metrics) -> None:
+        self.app = app
+        self._keyring = keyring
+        self._limits = limits
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        visit = _Visit(scope, send)
+        structlog.contextvars.clear_contextvars()
+        structlog.contextvars.bind_contextvars(request_id=visit.request_id)
+        try:
+            await self._admit(scope, visit)
+            await self.app(scope, receive, visit.send)
+        except GatewayError as error:
+            await visit.refuse(error)
+        except Exception:
+            log.exception("request failed", path=scope["path"])
+            await visit.refuse(GatewayError("The gateway failed. Its log has the reason under this request id."))
+        finally:
+            self._note(scope, visit)
+
+    async def _admit(self, scope: Scope, visit: "_Visit") -> None:
+        scope["path"] = scope["path"].rstrip("/") or "/"
+        state: MutableMapping[str, Any] = scope.setdefault("state", {})
+        if scope["path"] in OPEN_PATHS or scope["method"] == "OPTIONS":
+            return
+        caller = self._keyring.authenticate(scope["headers"])
+        visit.rate = await self._limits.hit(caller.key)
+        state["visitor"] = Visitor(caller.principal, self._turn_of(caller))
+
+    def _turn_of(self, caller: Caller) -> Callable[[], Any]:
+        return lambda: self._limits.turn(caller.key)
+
+    def _note(self, scope: Scope, visit: "_Visit") -> None:
+        seconds = time.perf_counter() - visit.began
+        path = scope["path"].removeprefix("/v1") or "/"
+        route = path if path in ROUTES else "/models/{id}" if path.startswith("/models/") else "other"
+        self._metrics.request(scope["method"], route, visit.status, seconds)
+        level = log.debug if scope["path"] in OPEN_PATHS else log.info
+        level("request", method=scope["method"], path=scope["path"], status=visit.status, ms=round(seconds * 1000, 1))
+
+
+class _Visit:
+    """One request and its answer's head."""
+
+    def __init__(self, scope: Scope, send: Send) -> None:
+        self.began = time.perf_counter()
+        self.request_id = f"req_{secrets.token_hex(16)}"
+        self.status = 0  # 0: the client went away before there was an answer
+        self.rate: RateState | None = None
+        self._client_id = header(scope, b"x-client-request-id")[:512]
+        self._send = send
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            own: dict[str, str] = {"x-request-id": self.request_id}
+            if self._client_id.isascii() and self._client_id.isprintable() and self._client_id:
+                own["x-client-request-id"] = self._client_id
+            if self.rate:
+                own |= self.rate.headers()
+            message["headers"] = [*message.get("headers", ()), *encoded(own)]
+        await self._send(message)
+
+    async def refuse(self, error: GatewayError) -> None:
+        """Answer with an error, unless an answer has begun."""
+        if not self.status:
+            await send_error(self.send, error)
+
+
+def encoded(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
+    return [(name.lower().encode(), value.encode("latin-1", "replace")) for name, value in headers.items()]
+
+
+async def send_error(send: Send, error: GatewayError) -> None:
+    await send_json(send, status_of(error)[0], msgspec.json.encode(body_of(error)), encoded(headers_of(error)))

@@ -1,0 +1,212 @@
+"""Runs turns: find the agent, place the conversation, take its lease, run, watch. The only orchestration.
+
+run = gateway.run(turn)
+async for batch in run.batches(): ...      # events, as the agent speaks
+await run.leave()                          # the client went away: finish within the grace, else stop the agent
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
+from contextlib import aclosing, contextmanager
+from dataclasses import replace
+from typing import Any, Protocol
+
+import structlog
+
+from frontdesk.conversations.ids import fingerprint
+from frontdesk.conversations.leases import Leases
+from frontdesk.conversations.placing import Desk, Found, thread_key
+from frontdesk.directory import Directory
+from frontdesk.errors import AgentNotFound, AgentTimeout, GatewayError, InvalidRequest
+from frontdesk.policies.admission import Admission
+from frontdesk.ports import Backend, Placement
+from frontdesk.turn import Agent, Batch, Event, Identity, TextDelta, ToolCallDelta, Turn
+
+log = structlog.get_logger(__name__)
+
+
+class Tap(Protocol):
+    """Watches one turn."""
+
+    def batch(self, events: Batch) -> None: ...
+
+    def end(self, error: BaseException | None) -> None: ...
+
+
+class Gateway:
+    def __init__(
+        self,
+        directory: Directory,
+        desk: Desk,
+        leases: Leases,
+        admission: Admission,
+        *,
+        grace_seconds: float | None = 5.0,
+        tap: Callable[[Turn, Agent], Tap],
+    ) -> None:
+        self.directory = directory
+        self.desk = desk
+        self.leases = leases
+        self.admission = admission
+        self.grace_seconds = grace_seconds
+        self.tap = tap
+
+    def run(self, turn: Turn) -> "Run":
+        """Begin a turn. Nothing happens before its batches are asked for."""
+        return Run(self, turn)
+
+
+class Run:
+    """One turn on its way. `conversation_id`, `identity` are known from the first batch on."""
+
+    def __init__(self, gateway: Gateway, turn: Turn) -> None:
+        self._gateway = gateway
+        self._task: asyncio.Task[object] | None = None
+        self._left = False
+        self._stopped = False
+        self._said: list[str] = []
+        self.turn = turn
+        self.conversation_id = ""
+        self.identity: Identity | None = None
+
+    async def batches(self) -> AsyncGenerator[Batch, None]:
+        """What the agent says. Raises GatewayError; ends early and quietly when it was stopped after `leave`."""
+        self._task = asyncio.current_task()
+        gateway = self._gateway
+        agent, mode = await gateway.directory.find(self.turn.agent, self.turn.principal)
+        self.turn = turn = replace(self.turn, mode=mode)
+        check_tools(turn, agent)
+        backend = gateway.directory.backend(agent)
+        async with gateway.admission.hold():
+            found = await self._find(backend, agent)
+            async with gateway.leases.hold(thread_key(agent, found.thread), give_way=self._give_way):
+                placement = gateway.desk.place(turn, found)
+                self.conversation_id, self.identity = gateway.desk.conversation_id(turn, found), found.identity
+                with self._watched(agent):
+                    async with aclosing(self._run(backend, placement, found)) as batches:
+                        async for batch in batches:
+                            yield batch
+
+    async def _find(self, backend: Backend, agent: Agent) -> Found:
+        """The conversation. Two first requests of one pin must not make two of them."""
+        gateway, turn = self._gateway, self.turn
+        try:
+            if not turn.conversation:
+                return await gateway.desk.find(backend, agent, turn)
+            async with gateway.leases.hold(gateway.desk.pin_key(turn, agent)):
+                return await gateway.desk.find(backend, agent, turn)
+        except AgentNotFound:
+            gateway.directory.forget(agent)
+            raise
+
+    @contextmanager
+    def _watched(self, agent: Agent) -> Generator[None]:
+        self._tap = self._gateway.tap(self.turn, agent)
+        failed: BaseException | None = None
+        try:
+            yield
+        except BaseException as error:
+            failed = error
+            raise
+        finally:
+            self._tap.end(failed)
+
+    async def _run(self, backend: Backend, placement: Placement, found: Found) -> AsyncGenerator[Batch, None]:
+        """The agent's turn. However it is cut short, the agent is stopped before the conversation is given on."""
+        turn = self.turn
+        if placement.instructions:
+            await backend.instructed(placement, fingerprint(turn.instructions))
+        upstream = backend.run(turn, placement)
+        try:
+            async with aclosing(upstream):
+                async for batch in upstream:
+                    self._tap.batch(batch)
+                    yield self._ours(batch, found)
+        except (asyncio.CancelledError, GeneratorExit):
+            await finish(self._stop_agent(backend, placement))
+            raise
+        except AgentTimeout:
+            await finish(self._stop_agent(backend, placement))
+            raise
+        except GatewayError:
+            if placement.instructions:  # a failed turn leaves nothing in the conversation, and so not these
+                await finish(forgiving(backend.instructed(placement, "")))
+            raise
+
+    def _ours(self, batch: Batch, found: Found) -> Batch:
+        """The same events with the call ids we hand out; and a note of what was said."""
+        ours: list[Event] | None = None
+        for index, event in enumerate(batch):
+            if type(event) is TextDelta:
+                self._said.append(event.text)
+            elif type(event) is ToolCallDelta:
+                ours = ours or list(batch)
+                ours[index] = replace(event, call_id=self._gateway.desk.call_id(self.turn, found, event.call_id))
+        return ours or batch
+
+    async def _stop_agent(self, backend: Backend, placement: Placement) -> None:
+        try:
+            if await backend.cancel(self.turn, placement):
+                self._gateway.desk.owe(placement, "".join(self._said))
+                if placement.instructions:
+                    await backend.instructed(placement, "")
+        except GatewayError as error:
+            log.warning("agent could not be stopped", turn=self.turn.id, error=error.message)
+
+    # --- the client is gone --------------------------------------------------------------------------------------
+
+    def leave(self) -> None:
+        """The client went away. The one who reads `batches` reads on; the agent is stopped when the grace is over."""
+        self._left = True
+        grace = self._gateway.grace_seconds
+        if grace is not None:
+            asyncio.get_running_loop().call_later(grace, self.stop)
+
+    def _give_way(self) -> None:
+        """A new message has come for this conversation: nobody listens to the old answer any more."""
+        if self._left:
+            self.stop()
+
+    def stop(self) -> None:
+        """Interrupt the reading of `batches` wherever it waits."""
+        if self._task and not self._stopped and not self._task.done():
+            self._stopped = True
+            self._task.cancel()
+
+    @property
+    def stopped(self) -> bool:
+        return self._stopped
+
+
+def check_tools(turn: Turn, agent: Agent) -> None:
+    """Raises InvalidRequest for tools this agent cannot be given."""
+    if turn.tools and not agent.client_tools:
+        raise InvalidRequest(
+            f"The agent {agent.name!r} is of a type that cannot use the caller's tools.",
+            param="tools",
+            code="unsupported_parameter",
+        )
+    for index, tool in enumerate(turn.tools):
+        if tool.name in agent.reserved_tools:
+            raise InvalidRequest(
+                f"The name {tool.name!r} belongs to a tool by which the agent keeps its memory. Rename yours.",
+                param=f"tools[{index}].function.name",
+                code="invalid_value",
+            )
+
+
+async def finish(work: Coroutine[Any, Any, None]) -> None:
+    """Do this to its end, also while we are being cancelled."""
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait({task})
+        raise
+
+
+async def forgiving(work: Coroutine[Any, Any, None]) -> None:
+    try:
+        await work
+    except GatewayError as error:
+        log.info("could not tidy up after a failed turn", error=error.message)

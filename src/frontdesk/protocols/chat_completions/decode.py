@@ -1,0 +1,290 @@
+"""A Chat Completions request → a `Turn`. Pure: no I/O, no clock. Everything wrong with a request is said here."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from frontdesk.errors import InvalidRequest
+from frontdesk.protocols.chat_completions.schema import (
+    TAG,
+    AssistantMessage,
+    ChatCompletionRequest,
+    ContentPart,
+    FunctionMessage,
+    ImagePart,
+    OtherPart,
+    RefusalPart,
+    SystemMessage,
+    TextPart,
+    ToolChoice,
+    ToolMessage,
+    UserMessage,
+)
+from frontdesk.turn import Content, Image, Item, Message, Options, Principal, Text, Tool, ToolCall, ToolResult, Turn
+
+REPORTED = (
+    "max_completion_tokens",
+    "max_tokens",
+    "temperature",
+    "top_p",
+    "frequency_penalty",
+    "presence_penalty",
+    "logit_bias",
+    "seed",
+    "stop",
+    "reasoning_effort",
+    "verbosity",
+    "web_search_options",
+    "moderation",
+)
+"""Accepted, but an agent's model settings are its own: listed in `x-frontdesk-ignored-params`."""
+
+JSON_ONLY = "Answer with one JSON object and nothing else: no code fence, no words around it."
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """What the request's envelope says: who asks, and which conversation it names."""
+
+    principal: Principal
+    conversation: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    remove_system_prompt: bool = False
+    strict_params: bool = False
+
+
+def parse(body: bytes) -> ChatCompletionRequest:
+    """Validate a body. Raises InvalidRequest with `param` for the first thing that is wrong."""
+    try:
+        return ChatCompletionRequest.model_validate_json(body)
+    except ValidationError as error:
+        raise invalid(error.errors(include_url=False, include_context=False)[0]) from None
+
+
+def invalid(error: ErrorDetails) -> InvalidRequest:
+    """A validation error in OpenAI's terms."""
+    kind, message, param = error["type"], error["msg"], path(error["loc"])
+    if kind == "json_invalid":
+        return InvalidRequest(f"The request body is not valid JSON: {message}.", code="invalid_json")
+    if kind == "missing":
+        return InvalidRequest(f"Missing required parameter: {param!r}.", param=param, code="missing_required_parameter")
+    if kind == "union_tag_invalid":
+        return InvalidRequest(
+            f"Invalid role in {param}: use system, developer, user, assistant or tool.",
+            param=f"{param}.role",
+            code="invalid_value",
+        )
+    code = "invalid_type" if kind.endswith(("_type", "_parsing")) else "invalid_value"
+    if not param:
+        return InvalidRequest("The request body must be a JSON object.", code="invalid_type")
+    return InvalidRequest(f"Invalid value for {param!r}: {message}.", param=param, code=code)
+
+
+def path(loc: Sequence[str | int]) -> str:
+    """`("messages", 0, "‹user›", "content")` → `messages[0].content`."""
+    text = ""
+    for step in loc:
+        if isinstance(step, int):
+            text += f"[{step}]"
+        elif not step.startswith(TAG) and step not in ("str", "constrained-list", "list[constrained-str]"):
+            text += f".{step}" if text else step
+    return text
+
+
+def decode(request: ChatCompletionRequest, caller: Caller, policy: Policy, turn_id: str) -> Turn:
+    """The turn a request asks for. Raises InvalidRequest where ignoring a parameter would break the caller's logic."""
+    refuse(request)
+    items, instructions = transcript(request)
+    split = 1 + max((i for i, item in enumerate(items) if said_by_agent(item)), default=-1)
+    ignored = reported(request)
+    if policy.strict_params and ignored:
+        raise unsupported(ignored[0], f"{ignored[0]!r} cannot be honoured by this agent.", "unsupported_parameter")
+    if request.response_format and request.response_format.type != "text":
+        instructions.append(json_instruction(request.response_format.json_schema))
+    return Turn(
+        id=turn_id,
+        agent=request.model,
+        input=items[split:],
+        history=items[:split],
+        instructions="" if policy.remove_system_prompt else "\n\n".join(instructions),
+        tools=tools(request),
+        options=Options(parallel_tool_calls=request.parallel_tool_calls, ignored=ignored),
+        conversation=caller.conversation,
+        principal=caller.principal,
+        metadata=request.metadata or {},
+    )
+
+
+# --- parameters --------------------------------------------------------------------------------------------------
+
+
+def unsupported(param: str, message: str, code: str = "unsupported_value") -> InvalidRequest:
+    return InvalidRequest(message, param=param, code=code)
+
+
+def refuse(request: ChatCompletionRequest) -> None:
+    """Parameters whose silent loss would break the caller."""
+    if request.n is not None and request.n > 1:
+        raise unsupported("n", "An agent has one memory and gives one answer: only n=1 is supported.")
+    if request.logprobs or request.top_logprobs:
+        param = "logprobs" if request.logprobs else "top_logprobs"
+        raise unsupported(param, "Agents give no log probabilities.", "unsupported_parameter")
+    if request.modalities and "audio" in request.modalities:
+        raise unsupported("modalities", "Agents answer in text: audio is not supported.")
+    for name in ("functions", "function_call"):
+        if getattr(request, name) is not None:
+            raise unsupported(name, f"{name!r} is not supported; use 'tools' instead.", "unsupported_parameter")
+    wanted = request.response_format
+    if wanted and wanted.type == "json_schema":
+        if not wanted.json_schema or not isinstance(wanted.json_schema.get("schema"), dict):
+            param = "response_format.json_schema"
+            raise InvalidRequest(f"Missing required parameter: '{param}.schema'.", param=param, code="invalid_value")
+        if wanted.json_schema.get("strict"):
+            raise unsupported("response_format", "This agent cannot guarantee a strict JSON schema.")
+
+
+def reported(request: ChatCompletionRequest) -> tuple[str, ...]:
+    """What was asked for and is not carried out."""
+    names = [name for name in REPORTED if getattr(request, name) is not None]
+    if request.response_format and request.response_format.type != "text":
+        names.append("response_format")
+    if any(isinstance(message, AssistantMessage) and message.audio for message in request.messages):
+        names.append("messages.audio")
+    return tuple(names)
+
+
+def json_instruction(schema: dict[str, Any] | None) -> str:
+    if not schema:
+        return JSON_ONLY
+    return f"{JSON_ONLY} It must follow this JSON Schema:\n{json.dumps(schema['schema'], ensure_ascii=False)}"
+
+
+def tools(request: ChatCompletionRequest) -> tuple[Tool, ...]:
+    """The tools the agent may call in this turn, after `tool_choice`."""
+    offered = [tool(definition, index) for index, definition in enumerate(request.tools or ())]
+    seen: set[str] = set()
+    for index, each in enumerate(offered):
+        if each.name in seen:
+            param = f"tools[{index}].function.name"
+            raise InvalidRequest(f"Two tools are called {each.name!r}.", param=param, code="invalid_value")
+        seen.add(each.name)
+    match request.tool_choice:
+        case None | "auto":
+            return tuple(offered)
+        case "none":
+            return ()
+        case "required":
+            raise unsupported("tool_choice", "An agent decides for itself whether to call a tool: use 'auto'.")
+        case ToolChoice() as choice:
+            return chosen(choice, offered)
+
+
+def tool(definition: Any, index: int) -> Tool:
+    if definition.type != "function":
+        raise unsupported(f"tools[{index}].type", f"Tools of type {definition.type[:60]!r} are not supported.")
+    function = definition.function
+    if function is None:
+        param = f"tools[{index}].function"
+        raise InvalidRequest(f"Missing required parameter: {param!r}.", param=param, code="missing_required_parameter")
+    return Tool(function.name, function.description or "", function.parameters or {}, bool(function.strict))
+
+
+def chosen(choice: ToolChoice, offered: Sequence[Tool]) -> tuple[Tool, ...]:
+    if choice.type == "allowed_tools" and choice.allowed_tools and choice.allowed_tools.mode == "auto":
+        allowed = {named.function.name for named in choice.allowed_tools.tools if named.function}
+        return tuple(each for each in offered if each.name in allowed)
+    raise unsupported("tool_choice", "An agent decides for itself whether to call a tool: use 'auto' or 'none'.")
+
+
+# --- messages ----------------------------------------------------------------------------------------------------
+
+
+def said_by_agent(item: Item) -> bool:
+    return isinstance(item, ToolCall) or (isinstance(item, Message) and item.role == "assistant")
+
+
+def transcript(request: ChatCompletionRequest) -> tuple[tuple[Item, ...], list[str]]:
+    """The items of the conversation, and the caller's instructions in their order."""
+    items: list[Item] = []
+    instructions: list[str] = []
+    calls: dict[str, str] = {}  # name → latest call id, for results that name no call
+    for index, message in enumerate(request.messages):
+        where = f"messages[{index}]"
+        match message:
+            case SystemMessage(content=content):
+                instructions += [text for text in [text_only(content, where)] if text]
+            case UserMessage(content=content, name=name):
+                items.append(Message("user", parts(content, where), name or ""))
+            case AssistantMessage():
+                said = assistant(message, where)
+                calls |= {item.name: item.call_id for item in said if isinstance(item, ToolCall)}
+                items += said
+            case ToolMessage(tool_call_id=call_id, content=content):
+                result = parts(content, where)
+                failed = bool(message.is_error) or message.status == "error" or reads_as_error(result)
+                items.append(ToolResult(call_id, result, failed, f"{where}.tool_call_id"))
+            case FunctionMessage(name=name, content=content):
+                items.append(ToolResult(calls.get(name, name), (Text(content or ""),), param=f"{where}.name"))
+    return tuple(items), instructions
+
+
+def assistant(message: AssistantMessage, where: str) -> list[Item]:
+    said: list[Item] = []
+    content = parts(message.content, where) if message.content else ()
+    if message.refusal:
+        content = (*content, Text(message.refusal))
+    if any(not isinstance(part, Text) or part.text for part in content):
+        said.append(Message("assistant", content))
+    said += [ToolCall(call.id, call.function.name, call.function.arguments) for call in message.tool_calls or ()]
+    if message.function_call:
+        said.append(ToolCall(message.function_call.name, message.function_call.name, message.function_call.arguments))
+    return said
+
+
+def parts(content: str | Sequence[ContentPart], where: str) -> tuple[Content, ...]:
+    if isinstance(content, str):
+        return (Text(content),)
+    return tuple(part(each, f"{where}.content[{index}]") for index, each in enumerate(content))
+
+
+def part(each: ContentPart, where: str) -> Content:
+    match each:
+        case TextPart(text=text):
+            return Text(text)
+        case RefusalPart(refusal=text):
+            return Text(text)
+        case ImagePart(image_url=image):
+            return Image(url=image.url, param=f"{where}.image_url.url")
+        case OtherPart(type=kind):
+            raise unsupported(
+                f"{where}.type", f"Content of type {kind[:60]!r} is not supported.", "unsupported_content_type"
+            )
+
+
+def text_only(content: str | Sequence[ContentPart], where: str) -> str:
+    texts = parts(content, where)
+    for index, each in enumerate(texts):
+        if not isinstance(each, Text):
+            param = f"{where}.content[{index}].type"
+            raise unsupported(param, "Instructions are text only.", "unsupported_content_type")
+    return "".join(each.text for each in texts if isinstance(each, Text))
+
+
+def reads_as_error(content: Sequence[Content]) -> bool:
+    """Chat Completions has no flag for a failed tool. Clients write `Error: …` or `{"error": …}`, and mean it."""
+    text = "".join(each.text for each in content if isinstance(each, Text)).lstrip()
+    if text[:6].lower() == "error:":
+        return True
+    if not text.startswith('{"error"') or len(text) > 100_000:
+        return False
+    try:
+        return bool(json.loads(text).get("error"))
+    except ValueError:
+        return False

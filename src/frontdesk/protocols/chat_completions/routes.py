@@ -1,0 +1,72 @@
+"""POST /v1/chat/completions: decode, run, encode."""
+
+import secrets
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from starlette.types import Receive, Scope, Send
+
+from frontdesk.gateway import Gateway, Run
+from frontdesk.protocols.chat_completions.decode import Caller, Policy, decode, parse
+from frontdesk.protocols.chat_completions.encode import ChunkEncoder, Head, Style, completion
+from frontdesk.protocols.chat_completions.schema import ChatCompletionRequest
+from frontdesk.protocols.front import Front, visitor
+from frontdesk.protocols.replies import Delivery, Headers, PlainReply, StreamedReply
+from frontdesk.stream import Reply
+
+
+@dataclass(frozen=True, slots=True)
+class ChatCompletions:
+    """The endpoint, handed what it needs. https://platform.openai.com/docs/api-reference/chat/create"""
+
+    gateway: Gateway
+    front: Front
+    delivery: Delivery
+    policy: Policy
+    style: Style
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        began = time.perf_counter()
+        who = visitor(scope)
+        request = parse(await self.front.body(scope, receive))
+        caller = Caller(who.principal, self.front.pin(scope))
+        turn = decode(request, caller, self.policy, f"turn_{new_id()}")
+        run = self.gateway.run(await self.front.with_images(turn))
+        with who.turn():
+            await self._reply(request, run, began)(scope, receive, send)
+
+    def _reply(self, request: ChatCompletionRequest, run: Run, began: float) -> StreamedReply | PlainReply:
+        head = Head(f"chatcmpl-{new_id()}", int(time.time()), request.model)
+
+        def headers() -> Headers:
+            return answer_headers(run, began)
+
+        if request.stream:
+            wants_usage = bool(request.stream_options and request.stream_options.include_usage)
+            return StreamedReply(run, ChunkEncoder(head, self.style, include_usage=wants_usage), headers, self.delivery)
+
+        def body(reply: Reply) -> dict[str, Any]:
+            return completion(head, self.style, reply)
+
+        return PlainReply(run, body, headers)
+
+
+def new_id() -> str:
+    """Sortable by time, and not to be guessed."""
+    return f"{time.time_ns() // 1_000_000:011x}{secrets.token_hex(8)}"
+
+
+def answer_headers(run: Run, began: float) -> Headers:
+    """What an answer says of itself; the conversation is known once the turn has been placed."""
+    turn = run.turn
+    headers = {
+        "x-frontdesk-turn": turn.id,
+        "openai-processing-ms": str(round((time.perf_counter() - began) * 1000)),
+        "openai-version": "2020-10-01",
+    }
+    if run.identity:
+        headers |= {"x-frontdesk-conversation": run.conversation_id, "x-frontdesk-identity": str(run.identity)}
+    if turn.options.ignored:
+        headers["x-frontdesk-ignored-params"] = ",".join(turn.options.ignored)
+    return [(name.encode(), value.encode()) for name, value in headers.items()]

@@ -1,0 +1,82 @@
+"""Our errors as OpenAI's: the envelope, the status, and the headers by which its SDKs decide whether to retry.
+
+Source: https://platform.openai.com/docs/guides/error-codes and what openai-python and openai-node do with them.
+"""
+
+import math
+from typing import Any, TypedDict
+
+from frontdesk.errors import (
+    AgentFailed,
+    AgentTimeout,
+    ApprovalRequired,
+    BackendError,
+    BackendUnavailable,
+    ConversationBusy,
+    Forbidden,
+    GatewayError,
+    InvalidRequest,
+    MethodNotAllowed,
+    NotFound,
+    ProviderError,
+    ProviderQuotaExceeded,
+    ProviderRateLimited,
+    ProviderTimeout,
+    RateLimited,
+    RequestTooLarge,
+    Unauthenticated,
+)
+
+STATUS: dict[type[GatewayError], tuple[int, str]] = {
+    InvalidRequest: (400, "invalid_request_error"),
+    Unauthenticated: (401, "invalid_request_error"),
+    ProviderQuotaExceeded: (402, "insufficient_quota"),
+    Forbidden: (403, "permission_error"),
+    NotFound: (404, "invalid_request_error"),
+    MethodNotAllowed: (405, "invalid_request_error"),
+    ConversationBusy: (409, "conflict_error"),
+    ApprovalRequired: (409, "conflict_error"),
+    RequestTooLarge: (413, "invalid_request_error"),
+    RateLimited: (429, "rate_limit_error"),
+    ProviderRateLimited: (429, "rate_limit_error"),
+    AgentFailed: (500, "server_error"),
+    ProviderError: (502, "server_error"),
+    BackendUnavailable: (503, "server_error"),
+    ProviderTimeout: (504, "server_error"),
+    AgentTimeout: (504, "server_error"),
+    BackendError: (502, "server_error"),
+    GatewayError: (500, "server_error"),
+}
+
+
+class ErrorObject(TypedDict):
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class ErrorBody(TypedDict):
+    error: ErrorObject
+
+
+def status_of(error: GatewayError) -> tuple[int, str]:
+    """The HTTP status and OpenAI's error type."""
+    return next(STATUS[cls] for cls in type(error).__mro__ if cls in STATUS)
+
+
+def body_of(error: GatewayError) -> ErrorBody:
+    kind = status_of(error)[1]
+    return {"error": {"message": error.message, "type": kind, "param": error.param, "code": error.public_code}}
+
+
+def headers_of(error: GatewayError) -> dict[str, str]:
+    headers: dict[str, str] = {}
+    if error.retry is not None:
+        headers["x-should-retry"] = "true" if error.retry else "false"
+    if error.retry_after_seconds is not None:
+        headers["retry-after"] = str(max(1, math.ceil(error.retry_after_seconds)))
+        headers["retry-after-ms"] = str(max(1, math.ceil(error.retry_after_seconds * 1000)))
+    if isinstance(error, Unauthenticated):
+        headers["www-authenticate"] = "Bearer"
+    return headers | dict[str, Any](getattr(error, "headers", {}))

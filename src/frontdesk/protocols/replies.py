@@ -1,0 +1,192 @@
+"""Sending a turn's answer: as server-sent events, or folded into one body. Shared by every protocol.
+
+A stream is committed (status 200, first chunk) at the agent's first event, or when `commit_wait_seconds` have passed;
+an error before that is a status, after it a frame. From then on silence is bounded. What one read from upstream brought
+goes out in one `send`.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import aclosing, suppress
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import msgspec
+import structlog
+from starlette.types import Receive, Scope, Send
+
+from frontdesk.errors import GatewayError
+from frontdesk.gateway import Run
+from frontdesk.stream import Collector, Reply
+from frontdesk.turn import Batch
+
+log = structlog.get_logger(__name__)
+
+Headers = list[tuple[bytes, bytes]]
+
+SSE_HEADERS: Headers = [
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-cache, no-transform"),
+    (b"x-accel-buffering", b"no"),
+]
+
+
+class Encoder(Protocol):
+    """A protocol's own bytes for each moment of a stream."""
+
+    def begin(self) -> bytes: ...
+    def batch(self, events: Batch) -> bytes: ...
+    def keepalive(self) -> bytes: ...
+    def error(self, error: GatewayError) -> bytes: ...
+    def end(self) -> bytes: ...
+
+
+class Heartbeat:
+    """Looks after the silence of all streams with one task."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._streams: set[StreamedReply] = set()
+        self._task: asyncio.Task[None] | None = None
+
+    def watch(self, stream: "StreamedReply") -> None:
+        self._streams.add(stream)
+        if self._task is None:
+            self._task = asyncio.create_task(self._beat())
+
+    def forget(self, stream: "StreamedReply") -> None:
+        self._streams.discard(stream)
+
+    async def _beat(self) -> None:
+        while True:
+            await asyncio.sleep(min(1.0, self._seconds / 5))
+            due = time.monotonic() - self._seconds
+            for stream in [stream for stream in self._streams if stream.sent < due]:
+                await stream.keep_alive()
+
+    async def stop(self) -> None:
+        if self._task:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """What every reply of this server has in common."""
+
+    commit_wait_seconds: float
+    heartbeat: Heartbeat
+
+
+async def pump(run: Run, receive: Receive, hear: Callable[[Batch], Awaitable[None]]) -> bool:
+    """Read a turn to its end, also when the client leaves, within the grace. False if it left."""
+    left = False
+
+    async def watch() -> None:
+        nonlocal left
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        left = True
+        run.leave()
+
+    watcher = asyncio.create_task(watch())
+    try:
+        async with aclosing(run.batches()) as batches:
+            async for batch in batches:
+                if not left:
+                    await hear(batch)
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if not run.stopped or task is None:
+            raise
+        task.uncancel()
+    finally:
+        watcher.cancel()
+    return not left
+
+
+class StreamedReply:
+    """An ASGI application that sends one turn as server-sent events."""
+
+    def __init__(self, run: Run, encoder: Encoder, headers: Callable[[], Headers], delivery: Delivery) -> None:
+        self._run = run
+        self._encoder = encoder
+        self._headers = headers
+        self._delivery = delivery
+        self._committed = False
+        self._commit_task: asyncio.Task[None] | None = None
+        self.sent = 0.0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._send = send
+        loop = asyncio.get_running_loop()
+        timer = loop.call_later(self._delivery.commit_wait_seconds, self._commit_late)
+        try:
+            stayed = await pump(self._run, receive, self._hear)
+            if stayed:
+                await self._write(self._encoder.end(), more=False)
+        except GatewayError as error:
+            if not self._committed:
+                raise
+            log.warning("turn failed in mid-stream", turn=self._run.turn.id, code=error.public_code)
+            await self._write(self._encoder.error(error), more=False)
+        except Exception:
+            if not self._committed:
+                raise
+            log.exception("turn failed in mid-stream", turn=self._run.turn.id)
+            await self._write(self._encoder.error(GatewayError("The gateway failed.")), more=False)
+        finally:
+            timer.cancel()
+            self._delivery.heartbeat.forget(self)
+
+    async def _hear(self, batch: Batch) -> None:
+        if batch:
+            await self._write(self._encoder.batch(batch))
+
+    def _commit_late(self) -> None:
+        """The agent is slow to begin: say that we are here."""
+        if not self._committed:
+            self._commit_task = asyncio.ensure_future(self._write(b""))
+
+    async def _write(self, data: bytes, *, more: bool = True) -> None:
+        if not self._committed:
+            self._committed = True
+            headers = SSE_HEADERS + self._headers()
+            await self._send({"type": "http.response.start", "status": 200, "headers": headers})
+            data = self._encoder.begin() + data
+            self._delivery.heartbeat.watch(self)
+        self.sent = time.monotonic()
+        if data or not more:
+            await self._send({"type": "http.response.body", "body": data, "more_body": more})
+
+    async def keep_alive(self) -> None:
+        if noop := self._encoder.keepalive():
+            with suppress(OSError):
+                await self._write(noop)
+
+
+class PlainReply:
+    """An ASGI application that sends one turn as one JSON body: the fold of the same events."""
+
+    def __init__(self, run: Run, body: Callable[[Reply], Any], headers: Callable[[], Headers]) -> None:
+        self._run = run
+        self._body = body
+        self._headers = headers
+        self._collector = Collector()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if not await pump(self._run, receive, self._hear):
+            return
+        data = msgspec.json.encode(self._body(self._collector.reply()))
+        await send_json(send, 200, data, self._headers())
+
+    async def _hear(self, batch: Batch) -> None:
+        self._collector.add(batch)
+
+
+async def send_json(send: Send, status: int, data: bytes, headers: Sequence[tuple[bytes, bytes]] = ()) -> None:
+    length = str(len(data)).encode()
+    head: Headers = [(b"content-type", b"application/json"), (b"content-length", length), *headers]
+    await send({"type": "http.response.start", "status": status, "headers": head})
+    await send({"type": "http.response.body", "body": data})

@@ -1,0 +1,270 @@
+"""The waist: what callers ask and what agents say, in our own words.
+
+Protocols decode requests into a `Turn` and encode `Event`s; backends run a `Turn` and yield `Event`s.
+Nothing here knows OpenAI or Letta. Values only: frozen, compared by `==`, taken apart with `match`. The unions are
+closed, so that a new kind becomes a type error wherever it is not yet handled. Standard library only.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Literal
+
+# --- content -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """A picture, by its bytes or, until the gateway has fetched it, by its address. `param` says where it stood."""
+
+    media_type: str = ""
+    data: bytes = b""
+    url: str = ""
+    param: str = field(default="", compare=False)
+
+
+Content = Text | Image
+
+Role = Literal["user", "assistant"]
+
+# --- what a transcript holds -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    role: Role
+    content: tuple[Content, ...]
+    name: str = ""
+
+    @property
+    def text(self) -> str:
+        return "".join(part.text for part in self.content if isinstance(part, Text))
+
+
+@dataclass(frozen=True, slots=True)
+class Reasoning:
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """The caller is asked to run this. `arguments` is JSON text, as the model wrote it."""
+
+    call_id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolRun:
+    """The agent ran this itself: shown, never asked."""
+
+    call_id: str
+    name: str
+    arguments: str
+    output: str = ""
+    is_error: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ToolResult:
+    """The caller's answer to a `ToolCall`. `param` says where in the request it stood, for error messages."""
+
+    call_id: str
+    content: tuple[Content, ...]
+    is_error: bool = False
+    param: str = field(default="", compare=False)
+
+    @property
+    def text(self) -> str:
+        return "".join(part.text for part in self.content if isinstance(part, Text))
+
+
+Part = Message | Reasoning | ToolCall | ToolRun
+Item = Message | ToolCall | ToolResult
+
+# --- what is asked -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """A tool which the caller runs. `parameters` is a JSON Schema, passed on verbatim."""
+
+    name: str
+    description: str = ""
+    parameters: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    strict: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the caller wishes of the model; `None` unless asked. What nobody can honour is listed in `ignored`."""
+
+    parallel_tool_calls: bool | None = None
+    ignored: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Who asks. Conversations of one principal are never found by another."""
+
+    id: str = "anonymous"
+    agents: tuple[str, ...] | None = None  # names or ids this key may use; None means all
+
+    def may_use(self, *names: str) -> bool:
+        return self.agents is None or any(name in self.agents for name in names)
+
+
+Mode = Literal["auto", "stateless", "single"]
+"""`stateless`: a conversation for this request alone. `single`: the agent's own thread, as a companion has it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One request to one agent.
+
+    `input` is what is new, `history` what went before it: chat clients resend the whole transcript, while most agents
+    keep their own. `instructions` are the caller's system and developer messages, in order.
+    """
+
+    id: str
+    agent: str  # as the caller wrote it
+    input: tuple[Item, ...]
+    history: tuple[Item, ...] = ()
+    instructions: str = ""
+    tools: tuple[Tool, ...] = ()
+    options: Options = Options()
+    conversation: str = ""  # the caller's pin: free text, or an id of ours
+    mode: Mode = "auto"
+    principal: Principal = Principal()
+    metadata: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+# --- who answers -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Agent:
+    """An agent as its backend describes it. `created` is in seconds since 1970."""
+
+    id: str
+    name: str
+    backend: str
+    created: int = 0
+    description: str = ""
+    tags: tuple[str, ...] = ()
+    model: str = ""
+    context_window: int | None = None
+    client_tools: bool = True
+    conversations: bool = True  # False: one thread, shared by everybody who talks to it
+    reserved_tools: frozenset[str] = frozenset()  # names of its own which a caller's tool must not take
+    settings: Mapping[str, Any] = field(default_factory=dict[str, Any])  # the backend's own, opaque to others
+
+
+class Identity(StrEnum):
+    """How a request found its conversation; shown as `x-frontdesk-identity`."""
+
+    HEADER = "header"
+    LINEAGE = "lineage"
+    RESPONSE = "response"
+    SEEDED = "seeded"
+    STATELESS = "stateless"
+    NEW = "new"
+
+
+@dataclass(frozen=True, slots=True)
+class Thread:
+    """A conversation at the backend, by a UUID. `system` is the fingerprint of the instructions it was last given.
+
+    `own` is the agent's one thread, which every caller of that agent shares.
+    """
+
+    id: str
+    system: str = ""
+    pin: str = ""
+    own: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A tool call as the backend keeps it; `pending` while it waits for the caller's answer."""
+
+    call_id: str
+    name: str
+    pending: bool
+
+
+# --- what an agent says, as it says it ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class TextDelta:
+    text: str
+    part_id: str = ""  # a change starts a new part
+
+
+@dataclass(frozen=True, slots=True)
+class ReasoningDelta:
+    text: str
+    part_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCallDelta:
+    """A fragment of the arguments. Fragments of one call follow one another; `name` is on every one of them."""
+
+    call_id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolRunStarted:
+    call_id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolRunFinished:
+    call_id: str
+    output: str
+    is_error: bool = False
+
+
+class StopReason(StrEnum):
+    STOP = "stop"
+    LENGTH = "length"
+    TOOL_CALLS = "tool_calls"
+    CONTENT_FILTER = "content_filter"
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens, summed over every model call of the turn; `context_tokens` is the size of the last call alone."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cached_tokens: int = 0
+    cache_write_tokens: int = 0
+    reasoning_tokens: int = 0
+    context_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class TurnFinished:
+    """The last event of a turn, exactly once."""
+
+    stop_reason: StopReason
+    usage: Usage = Usage()
+
+
+Event = TextDelta | ReasoningDelta | ToolCallDelta | ToolRunStarted | ToolRunFinished | TurnFinished
+
+Batch = Sequence[Event]
+"""What one read from upstream brought. An empty batch says only that the backend is alive and has taken the turn."""
