@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from frontdesk.errors import GatewayError
 from frontdesk.observe.metrics import Metrics
 from frontdesk.policies.auth import Caller, Keyring
-from frontdesk.policies.limits import Limits, RateState
+from frontdesk.policies.limits import Limits, RateState, RequestRateExceeded
 from frontdesk.protocols.front import Visitor, header
 from frontdesk.protocols.openai_errors import body_of, headers_of, status_of
 from frontdesk.protocols.replies import send_json
@@ -57,6 +57,9 @@ class Door:
         try:
             await self._admit(scope, visit)
             await self.app(scope, receive, visit.send)
+        except RequestRateExceeded as error:
+            visit.rate = error.state
+            await visit.refuse(error)
         except GatewayError as error:
             await visit.refuse(error)
         except Exception:

@@ -92,12 +92,11 @@ class Frames:
                 yield from self._tool_call(call_id, name, arguments)
             case ToolRunStarted(call_id, name, arguments):
                 yield from self._close_text()
-                run = ToolRun(call_id, name, arguments)
-                self._runs[call_id] = (self._next(), run)
-                yield PartStarted(*self._runs[call_id])
+                yield from self._start_run(ToolRun(call_id, name, arguments))
             case ToolRunFinished(call_id, output, is_error):
                 yield from self._close_text()
-                index, run = self._runs.pop(call_id, None) or (self._next(), ToolRun(call_id, "", ""))
+                yield from self._start_run(ToolRun(call_id, "", ""))
+                index, run = self._runs.pop(call_id)
                 yield PartFinished(index, replace(run, output=output, is_error=is_error))
             case TurnFinished():
                 yield from self._close_text()
@@ -137,6 +136,11 @@ class Frames:
         if arguments:
             pieces.append(arguments)
             yield PartDelta(index, call, arguments)
+
+    def _start_run(self, run: ToolRun) -> Iterator[Frame]:
+        if run.call_id not in self._runs:
+            self._runs[run.call_id] = (self._next(), run)
+            yield PartStarted(*self._runs[run.call_id])
 
     def _close_calls(self) -> Iterator[Frame]:
         for index, call, pieces in self._calls.values():

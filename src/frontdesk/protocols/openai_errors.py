@@ -4,7 +4,7 @@ Source: https://platform.openai.com/docs/guides/error-codes and what openai-pyth
 """
 
 import math
-from typing import Any, TypedDict
+from typing import TypedDict
 
 from frontdesk.errors import (
     AgentFailed,
@@ -79,4 +79,4 @@ def headers_of(error: GatewayError) -> dict[str, str]:
         headers["retry-after-ms"] = str(max(1, math.ceil(error.retry_after_seconds * 1000)))
     if isinstance(error, Unauthenticated):
         headers["www-authenticate"] = "Bearer"
-    return headers | dict[str, Any](getattr(error, "headers", {}))
+    return headers

@@ -1,0 +1,76 @@
+"""The real things: a Letta server, a scripted model behind it, a gateway before it, official clients."""
+
+import itertools
+from collections.abc import AsyncGenerator, Callable, Generator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from letta_client import Letta
+from openai import AsyncOpenAI
+
+from frontdesk.demo.local_letta import LettaOptions, LocalLetta
+from frontdesk.testing import ScriptedModel
+from tests.served import Served, served
+
+MODEL = "openai-proxy/scripted"
+
+
+@pytest.fixture(scope="session")
+def model() -> Generator[ScriptedModel]:
+    with ScriptedModel() as scripted:
+        yield scripted
+
+
+@pytest.fixture(scope="session")
+def letta(model: ScriptedModel, tmp_path_factory: pytest.TempPathFactory) -> Generator[LocalLetta]:
+    """One Letta server for the whole run: it takes most of a minute to start."""
+    options = LettaOptions(model_base_url=model.base_url)
+    with LocalLetta(tmp_path_factory.mktemp("letta"), options) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def letta_api(letta: LocalLetta) -> Letta:
+    return Letta(base_url=letta.base_url, api_key="none")
+
+
+@pytest.fixture(scope="session")
+def make_agent(letta_api: Letta) -> Callable[..., Any]:
+    """Make an agent with a name of its own."""
+    numbers = itertools.count(1)
+
+    def make(name: str = "", **fields: Any) -> Any:
+        return letta_api.agents.create(
+            **{
+                "name": name or f"agent-of-test-{next(numbers)}",
+                "model": MODEL,
+                "embedding": "letta/letta-free",
+                "memory_blocks": [
+                    {"label": "human", "value": "Nothing is known yet."},
+                    {"label": "persona", "value": "I am a test agent."},
+                ],
+            }
+            | fields
+        )
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def milo(make_agent: Callable[..., Any]) -> str:
+    """An agent for tests which leave no trace in its memory."""
+    return make_agent("Milo").name
+
+
+@pytest.fixture(scope="session")
+def gateway(letta: LocalLetta, milo: str, tmp_path_factory: pytest.TempPathFactory) -> Generator[Served]:
+    data_dir: Path = tmp_path_factory.mktemp("frontdesk")
+    with served(data_dir, letta_base_url=letta.base_url, image_allow_hosts=("127.0.0.1",)) as running:
+        yield running
+
+
+@pytest.fixture
+async def client(gateway: Served) -> AsyncGenerator[AsyncOpenAI]:
+    async with gateway.client() as openai:
+        yield openai

@@ -1,0 +1,61 @@
+"""A gateway on a real socket, in a thread of its own: an in-process transport buffers, and cannot show streaming."""
+
+import asyncio
+import threading
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+from openai import AsyncOpenAI, OpenAI
+
+from frontdesk.config import Settings
+from frontdesk.serving import listen, server, sockets_of
+
+
+@dataclass(frozen=True)
+class Served:
+    """A running gateway."""
+
+    url: str
+
+    @property
+    def base_url(self) -> str:
+        return f"{self.url}/v1"
+
+    def client(self, **options: Any) -> AsyncOpenAI:
+        return AsyncOpenAI(**{"base_url": self.base_url, "api_key": "none", "max_retries": 0} | options)
+
+    def blocking_client(self, **options: Any) -> OpenAI:
+        return OpenAI(**{"base_url": self.base_url, "api_key": "none", "max_retries": 0} | options)
+
+
+@contextmanager
+def served(data_dir: Path, **settings: Any) -> Generator[Served]:
+    """Serve with these settings until the block ends. Ready when every backend has been listed, or has failed to be."""
+    values: dict[str, Any] = {"data_dir": data_dir, "port": 0, "models_refresh_seconds": 5.0} | settings
+    listener = listen("127.0.0.1", 0)
+    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    running = server(Settings(_env_file=None, **values))  # pyright: ignore[reportCallIssue]
+    thread = threading.Thread(target=lambda: asyncio.run(running.serve(sockets=sockets_of(listener))), daemon=True)
+    thread.start()
+    try:
+        wait_until_listed(url, {"authorization": f"Bearer {key}"} if (key := values.get("probe_key")) else {})
+        yield Served(url)
+    finally:
+        running.should_exit = True
+        thread.join(timeout=30)
+        assert not thread.is_alive(), "the gateway did not stop"
+
+
+def wait_until_listed(url: str, headers: dict[str, str]) -> None:
+    """Poll until the first listing is in; the door is open before that."""
+    with httpx.Client(transport=httpx.HTTPTransport(retries=20)) as client:
+        for _ in range(600):
+            response = client.get(f"{url}/health", headers=headers)
+            if response.status_code == 401 or "not asked yet" not in response.text:
+                return
+            threading.Event().wait(0.02)
+    raise TimeoutError(f"the gateway at {url} never listed its backends")
