@@ -630,7 +630,7 @@ def test_a_taken_port_is_an_error(model: ScriptedModel) -> None:
 async def test_it_runs_from_a_shell() -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    command = ("-W", "error", "-m", "frontdesk.testing.model", "--port", str(port), "--model", "mine")
+    command = ("-W", "error", "-m", "frontdesk.testing", "--port", str(port), "--model", "mine")
     process = await asyncio.create_subprocess_exec(sys.executable, *command, stdout=asyncio.subprocess.PIPE)
     try:
         assert process.stdout

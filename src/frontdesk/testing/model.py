@@ -8,7 +8,7 @@ becomes deterministic. The script is in the conversation itself, so tests which 
         client.chat.completions.create(model="scripted", messages=[{"role": "user", "content": "@say Hello!"}])
         model.requests[-1].messages
 
-From a shell: `python -m frontdesk.testing.model --port 9001`. Letta lists the model as `openai-proxy/scripted`.
+From a shell: `python -m frontdesk.testing --port 9001`. Letta lists the model as `openai-proxy/scripted`.
 
 A script is the lines of the **last user message** which begin with `@name`. They play in order.
 
@@ -1280,7 +1280,7 @@ class ScriptedModel:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Serve until interrupted."""
-    parser = argparse.ArgumentParser(prog="python -m frontdesk.testing.model", description="A scripted language model.")
+    parser = argparse.ArgumentParser(prog="python -m frontdesk.testing", description="A scripted language model.")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=9001, help="0 takes a free one")
     parser.add_argument("--pace", type=float, default=0.0, metavar="SECONDS", help="between tokens")
@@ -1293,7 +1293,3 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.stdout.write(f"The scripted model listens on {model.base_url}\n")
         sys.stdout.flush()
         threading.Event().wait()
-
-
-if __name__ == "__main__":
-    main()

@@ -1,0 +1,270 @@
+"""The floor: the least a gateway can do. OpenAI chat requests in, Letta's token stream out as chat chunks.
+
+uvloop, httptools and msgspec on bare protocols, the same bytes per chunk as the product sends; no keys, no limits, no
+conversations, no errors beyond a status, no back-pressure. The product's cost is divided by it; it is no product.
+"""
+
+import argparse
+import asyncio
+import itertools
+import time
+from typing import Any, cast
+
+import httptools
+import msgspec
+
+from bench.http1 import CHUNKED_END, SSE_HEAD, Connection, chunk, json_request, json_response, serve
+from bench.processes import fetch
+
+DONE = b"data: [DONE]\n\n"
+FINISH = {"end_turn": b"stop", "requires_approval": b"tool_calls"}
+
+encode = msgspec.json.Encoder().encode
+
+
+class Message(msgspec.Struct):
+    """A message of the client's transcript."""
+
+    role: str
+    content: str
+
+
+class ChatRequest(msgspec.Struct):
+    """What the floor reads of a chat request."""
+
+    model: str
+    messages: list[Message]
+    stream: bool = False
+
+
+class Event(msgspec.Struct):
+    """What the floor reads of Letta's events."""
+
+    message_type: str
+    content: str = ""
+    reasoning: str = ""
+    stop_reason: str = ""
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+
+decode_request = msgspec.json.Decoder(ChatRequest).decode
+decode_event = msgspec.json.Decoder(Event).decode
+
+
+class Letta:
+    """Where upstream is, whom it serves, and its idle connections."""
+
+    host = ""
+    port = 0
+    agents: dict[str, str]
+    idle: list["Upstream"]
+
+    def __init__(self) -> None:
+        self.agents = {}
+        self.idle = []
+
+    def find(self, url: str) -> None:
+        """Read the list of agents once."""
+        self.host, _, port = url.removeprefix("http://").partition(":")
+        self.port = int(port)
+        listed = msgspec.json.decode(fetch(f"{url}/v1/agents/?limit=1000"), type=list[dict[str, Any]])
+        self.agents = {agent["name"]: agent["id"] for agent in listed}
+
+
+LETTA = Letta()
+NUMBERS = itertools.count(1)
+
+
+class Streamed:
+    """A turn whose events go out as chunks as they come."""
+
+    def __init__(self, transport: asyncio.Transport, model: str) -> None:
+        self.transport = transport
+        created = int(time.time())
+        head = f'data: {{"id":"chatcmpl-{next(NUMBERS):032x}","object":"chat.completion.chunk","created":{created},'
+        choice = f'"model":{encode(model).decode()},"choices":[{{"index":0,"delta":{{'
+        self.head = (head + choice).encode()
+        self.role = self.chunk(b'"role":"assistant","content":""')
+        self.begun = False
+
+    def chunk(self, delta: bytes, finish: bytes = b"null") -> bytes:
+        return self.head + delta + b'},"logprobs":null,"finish_reason":' + finish + b"}]}\n\n"
+
+    def read(self, events: list[bytes]) -> None:
+        """Everything that one upstream read brought, in one write."""
+        out = [made for event in events if (made := self.translate(event))]
+        if out:
+            self.transport.write(chunk(b"".join(out)) if self.begun else SSE_HEAD + chunk(self.role + b"".join(out)))
+            self.begun = True
+
+    def translate(self, event: bytes) -> bytes | None:
+        if not event.startswith(b"data: {"):
+            return DONE if event == b"data: [DONE]" else None
+        message = decode_event(event[6:])
+        match message.message_type:
+            case "reasoning_message":
+                return self.chunk(b'"reasoning_content":' + encode(message.reasoning))
+            case "assistant_message":
+                return self.chunk(b'"content":' + encode(message.content))
+            case "stop_reason":
+                return self.chunk(b"", b'"' + FINISH[message.stop_reason] + b'"')
+            case _:
+                return None
+
+    def end(self) -> None:
+        self.transport.write(CHUNKED_END)
+
+    def fail(self, status: int) -> None:
+        self.transport.write(json_response(b'{"error":{"message":"Letta failed."}}', status))
+
+
+class Plain(Streamed):
+    """A turn whose events are collected into one reply."""
+
+    def __init__(self, transport: asyncio.Transport, model: str) -> None:
+        super().__init__(transport, model)
+        self.model = model
+        self.text: list[str] = []
+        self.reasoning: list[str] = []
+        self.finish = "stop"
+        self.usage = (0, 0)
+
+    def read(self, events: list[bytes]) -> None:
+        for event in events:
+            if not event.startswith(b"data: {"):
+                continue
+            message = decode_event(event[6:])
+            match message.message_type:
+                case "reasoning_message":
+                    self.reasoning.append(message.reasoning)
+                case "assistant_message":
+                    self.text.append(message.content)
+                case "stop_reason":
+                    self.finish = FINISH[message.stop_reason].decode()
+                case "usage_statistics":
+                    self.usage = message.prompt_tokens, message.completion_tokens
+                case _:
+                    pass
+
+    def end(self) -> None:
+        message = {"role": "assistant", "content": "".join(self.text), "refusal": None}
+        if self.reasoning:
+            message["reasoning_content"] = "".join(self.reasoning)
+        prompt, completion = self.usage
+        reply: dict[str, Any] = {
+            "id": f"chatcmpl-{next(NUMBERS):032x}",
+            "object": "chat.completion",
+            "created": int(time.time()),
+            "model": self.model,
+            "choices": [{"index": 0, "message": message, "logprobs": None, "finish_reason": self.finish}],
+            "usage": {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion},
+        }
+        self.transport.write(json_response(encode(reply)))
+
+
+class Upstream(asyncio.Protocol):
+    """One connection to Letta; runs one turn at a time."""
+
+    transport: asyncio.Transport
+
+    def __init__(self) -> None:
+        self.turn: Streamed | None = None
+        self.parser: httptools.HttpResponseParser | None = httptools.HttpResponseParser(self)
+        self.arrived: list[bytes] = []
+        self.rest = b""
+        self.status = 200
+        self.complete = False
+
+    def run(self, request: bytes, turn: Streamed) -> None:
+        self.turn = turn
+        self.rest = b""
+        self.transport.write(request)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast("asyncio.Transport", transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.parser = None
+        if self in LETTA.idle:
+            LETTA.idle.remove(self)
+        if self.turn is not None:
+            self.turn.transport.close()
+
+    def data_received(self, data: bytes) -> None:
+        if self.parser is None:
+            return
+        self.parser.feed_data(data)
+        if self.turn is None:
+            return
+        if self.arrived and self.status == 200:
+            *events, self.rest = (self.rest + b"".join(self.arrived)).split(b"\n\n")
+            self.turn.read(events)
+        self.arrived.clear()
+        if self.complete:
+            self.finish(self.turn)
+
+    def finish(self, turn: Streamed) -> None:
+        turn.end() if self.status == 200 else turn.fail(502)
+        self.turn, self.complete = None, False
+        LETTA.idle.append(self)
+
+    def on_headers_complete(self) -> None:
+        if self.parser is not None:
+            self.status = self.parser.get_status_code()
+
+    def on_body(self, body: bytes) -> None:
+        self.arrived.append(body)
+
+    def on_message_complete(self) -> None:
+        self.complete = True
+
+
+class Door(Connection):
+    """A client's connection."""
+
+    upstream: Upstream | None = None
+    task: asyncio.Task[None] | None = None
+
+    def answer(self, method: bytes, target: bytes, body: bytes) -> None:
+        if target != b"/v1/chat/completions":
+            self.transport.write(json_response(b"{}", 404))
+            return
+        request = decode_request(body)
+        if (agent := LETTA.agents.get(request.model)) is None:
+            self.transport.write(json_response(b'{"error":{"message":"No such model."}}', 404))
+            return
+        last = request.messages[-1]
+        sent = encode({"messages": [{"role": "user", "content": last.content}], "stream_tokens": True})
+        upstream_request = json_request(b"POST", f"/v1/agents/{agent}/messages/stream".encode(), sent)
+        turn = (Streamed if request.stream else Plain)(self.transport, request.model)
+        if LETTA.idle:
+            self.upstream = LETTA.idle.pop()
+            self.upstream.run(upstream_request, turn)
+        else:
+            self.task = asyncio.get_running_loop().create_task(self.connect(upstream_request, turn))
+
+    async def connect(self, request: bytes, turn: Streamed) -> None:
+        loop = asyncio.get_running_loop()
+        _, self.upstream = await loop.create_connection(Upstream, LETTA.host, LETTA.port)
+        self.upstream.run(request, turn)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        upstream = self.upstream
+        if upstream is not None and upstream.turn is not None and upstream.turn.transport is self.transport:
+            upstream.transport.abort()
+
+
+def main() -> None:
+    """Serve until the end."""
+    parser = argparse.ArgumentParser(prog="python -m bench.floor", description="The least translator there can be.")
+    parser.add_argument("--letta", required=True, help="where the fake Letta is: http://127.0.0.1:<port>")
+    parser.add_argument("--port", type=int, default=0, help="0 takes a free one; printed as PORT <n>")
+    options = parser.parse_args()
+    LETTA.find(options.letta)
+    serve(Door, options.port)
+
+
+if __name__ == "__main__":
+    main()

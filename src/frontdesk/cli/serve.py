@@ -1,0 +1,111 @@
+import errno
+import socket
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from frontdesk import __version__
+from frontdesk.cli.page import Trouble, clean, err
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from frontdesk.config import Settings
+
+Config = Annotated[
+    Path | None, typer.Option(help="The settings file; `frontdesk.toml` here, if left out.", dir_okay=False)
+]
+
+
+def serve(
+    host: Annotated[str | None, typer.Option(help="Where to listen. Beyond loopback needs keys.")] = None,
+    port: Annotated[int | None, typer.Option(min=0, max=65535, help="0 takes a free one.")] = None,
+    config: Config = None,
+    letta_url: Annotated[str | None, typer.Option(help="The Letta server, in place of those configured.")] = None,
+    log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error.")] = None,
+) -> None:
+    """Serve your agents behind the OpenAI API."""
+    from frontdesk.cli.settings import load
+
+    only = {"letta_base_url": letta_url, "letta": ()} if letta_url else {}
+    settings = load(config, host=host, port=port, log_level=log_level, **only)
+    check_safe(settings)
+    from frontdesk.serving import serve as run
+
+    listener = listening(settings)
+    settings = settings.model_copy(update={"port": listener.getsockname()[1]})
+    err.print(banner(settings))
+    with suppress(KeyboardInterrupt):
+        run(settings, listener)
+
+
+def check_safe(settings: "Settings") -> None:
+    """Raises Trouble when anybody on the network could use the agents, or the keys are not as they must be."""
+    from frontdesk.policies.auth import ConfigurationError, Keyring, check_listening
+    from frontdesk.policies.limits import Limits
+
+    try:
+        check_listening(settings)
+        Keyring(settings)
+        Limits(settings)
+    except ConfigurationError as error:
+        raise Trouble(str(error)) from error
+
+
+def listening(settings: "Settings") -> socket.socket:
+    """The socket to serve on. Raises Trouble when it cannot be had."""
+    from frontdesk.serving import listen
+
+    host, port = settings.host, settings.port
+    try:
+        return listen(host, port)
+    except PermissionError as error:
+        raise Trouble(f"Port {port} is reserved.", "Choose one above 1023 with `--port`.") from error
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            next_port = min(port + 1, 65535)
+            raise Trouble(
+                f"Port {port} on {host} is already in use.", f"Choose another, such as `--port {next_port}`."
+            ) from error
+        raise Trouble(f"Cannot listen on {host!r}: {error.strerror}.", "Mend `--host` or FRONTDESK_HOST.") from error
+
+
+def banner(settings: "Settings") -> "Table":
+    from rich.table import Table
+    from rich.text import Text
+
+    lines = Table.grid(padding=(0, 2))
+    lines.add_column(style="dim")
+    lines.add_column(overflow="fold")
+    lines.add_row(Text("Frontdesk", "bold cyan"), Text(__version__))
+    lines.add_row("listens on", Text(f"http://{in_url(settings.host)}:{settings.port}"))
+    lines.add_row("base URL", Text(f"http://{in_url(reachable(settings.host))}:{settings.port}/v1", "bold"))
+    for server in settings.servers:
+        lines.add_row("Letta", Text(clean(f"{server.name} at {without_password(server.url)}")))
+    lines.add_row("keys", Text(keys(settings)))
+    return lines
+
+
+def keys(settings: "Settings") -> str:
+    if settings.open_to_all:
+        return "none: it listens on loopback only, for programs on this machine"
+    count = len(settings.api_keys) + len(settings.keys)
+    return f"needed: clients send one as their API key ({count} known)"
+
+
+def reachable(host: str) -> str:
+    """An address clients here can use for one that means every interface."""
+    return {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(host, host)
+
+
+def in_url(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+def without_password(url: str) -> str:
+    """The URL as it may be shown: a password in it is nobody's business."""
+    scheme, found, rest = url.partition("://")
+    authority, slash, path = rest.partition("/")
+    return f"{scheme}{found}{authority.rpartition('@')[2]}{slash}{path}"

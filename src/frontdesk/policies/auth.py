@@ -1,0 +1,139 @@
+"""Who asks: API keys by their hash, and users whom a trusted key vouches for."""
+
+import hashlib
+import hmac
+import ipaddress
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+
+from frontdesk.config import KeySettings, Settings
+from frontdesk.errors import InvalidRequest, Unauthenticated
+from frontdesk.turn import Principal
+
+USER_HEADER = "X-OpenWebUI-User-Id"
+USER_ID_CHARS = 128
+
+_KEY_HEADERS = (b"authorization", b"x-api-key", b"api-key")  # of those present, the first counts
+_USER_HEADER = USER_HEADER.lower().encode()
+
+
+class ConfigurationError(Exception):
+    """The settings cannot be served. The message is a sentence for the operator, and says what mends it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """`key` is the caller's entry in the settings. None restricts nothing: a key of FRONTDESK_API_KEYS, or no keys."""
+
+    principal: Principal
+    key: KeySettings | None
+
+
+class Keyring:
+    """Raises ConfigurationError for keys that cannot be told apart."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._callers: Mapping[bytes, Caller] = _callers(settings)
+        self._anonymous = Caller(Principal(), None)
+
+    def authenticate(self, headers: Iterable[tuple[bytes, bytes]]) -> Caller:
+        """The caller, by raw ASGI headers (names in lower case). Everybody is `anonymous` where there are no keys.
+
+        Raises Unauthenticated; InvalidRequest for a user id that cannot be one.
+        """
+        if not self._callers:
+            return self._anonymous
+        known = _first_values(headers)
+        caller = self._find(_presented(known))
+        if caller.key is None or not caller.key.trust_user_headers or _USER_HEADER not in known:
+            return caller
+        return _on_behalf(caller, known[_USER_HEADER])
+
+    def _find(self, key: bytes) -> Caller:
+        """Every key is compared, so that the time says nothing about which one was nearly right."""
+        if not key:
+            raise Unauthenticated(
+                "An API key is needed. Send it as the header `Authorization: Bearer <key>`, or as `x-api-key`."
+            )
+        digest = hashlib.sha256(key).digest()
+        found: Caller | None = None
+        for known, caller in self._callers.items():
+            if hmac.compare_digest(known, digest):
+                found = caller
+        if found is None:
+            raise Unauthenticated("This API key is not valid here. Check it, or ask the operator of this server.")
+        return found
+
+
+def check_listening(settings: Settings) -> None:
+    """Raises ConfigurationError when everybody on the network could use every agent without a key."""
+    if settings.open_to_all and not _is_loopback(settings.host):
+        raise ConfigurationError(
+            f"Refusing to listen on {settings.host or 'every address'} without API keys: whoever reaches it could use"
+            " every agent. Set FRONTDESK_API_KEYS=<key>, or listen on this machine only with --host 127.0.0.1."
+        )
+
+
+def _is_loopback(host: str) -> bool:
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def _callers(settings: Settings) -> dict[bytes, Caller]:
+    """By the digest of the key. Two keys of one name are one principal, so that a key can be renewed."""
+    callers: dict[bytes, Caller] = {}
+    for key in settings.keys:
+        _check_name(key.name)
+        digest = bytes.fromhex(key.sha256)
+        if digest in callers:
+            raise ConfigurationError(f"The key {key.name!r} is listed twice in [[keys]]. Remove one of the two.")
+        callers[digest] = Caller(Principal(key.name, key.agents), key)
+    for secret in settings.api_keys:
+        digest = hashlib.sha256(secret.get_secret_value().encode()).digest()
+        if (other := callers.get(digest)) and other.key:
+            raise ConfigurationError(
+                f"The key {other.key.name!r} of [[keys]] is also in FRONTDESK_API_KEYS, where it could do everything."
+                " Remove one of the two."
+            )
+        callers[digest] = Caller(Principal(f"key-{digest.hex()[:8]}"), None)
+    return callers
+
+
+def _check_name(name: str) -> None:
+    """`/` parts a key's name from its users': without it nobody can take the name of another key's user."""
+    if not name or "/" in name or not name.isprintable() or name == Principal().id:
+        raise ConfigurationError(
+            f"A key cannot be called {name!r}. Use a printable name without `/`, and not `{Principal().id}`."
+        )
+
+
+def _first_values(headers: Iterable[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
+    values: dict[bytes, bytes] = {}
+    for name, value in headers:
+        if (name in _KEY_HEADERS or name == _USER_HEADER) and name not in values:
+            values[name] = value
+    return values
+
+
+def _presented(values: Mapping[bytes, bytes]) -> bytes:
+    """The key, or nothing. An `authorization` of another scheme may be a proxy's, and is not meant for us."""
+    scheme, _, token = values.get(b"authorization", b"").strip().partition(b" ")
+    if scheme.lower() == b"bearer" and (token := token.strip()):
+        return token
+    return values.get(b"x-api-key", b"").strip() or values.get(b"api-key", b"").strip()
+
+
+def _on_behalf(caller: Caller, user: bytes) -> Caller:
+    try:
+        user_id = user.decode()
+    except UnicodeDecodeError:
+        user_id = ""
+    if not user_id.strip() or not user_id.isprintable() or len(user_id) > USER_ID_CHARS:
+        raise InvalidRequest(
+            f"The header {USER_HEADER} must be 1 to {USER_ID_CHARS} printable characters.", param=USER_HEADER
+        )
+    return replace(caller, principal=replace(caller.principal, id=f"{caller.principal.id}/{user_id}"))

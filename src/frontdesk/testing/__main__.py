@@ -1,0 +1,5 @@
+"""`python -m frontdesk.testing`: the scripted model as a server of its own."""
+
+from frontdesk.testing.model import main
+
+main()

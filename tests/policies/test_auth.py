@@ -1,0 +1,168 @@
+"""Who asks."""
+
+import hashlib
+import time
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+
+from frontdesk.config import KeySettings, Settings
+from frontdesk.errors import InvalidRequest, Unauthenticated
+from frontdesk.policies.auth import ConfigurationError, Keyring, check_listening
+from frontdesk.turn import Principal
+
+Headers = list[tuple[bytes, bytes]]
+
+
+def sha256(key: str) -> str:
+    return hashlib.sha256(key.encode()).hexdigest()
+
+
+def keyring(*keys: KeySettings, env: tuple[str, ...] = ()) -> Keyring:
+    return Keyring(Settings(keys=keys, api_keys=tuple(SecretStr(key) for key in env)))
+
+
+WEBUI = KeySettings(name="webui", sha256=sha256("webui-key"), agents=("Milo",), trust_user_headers=True)
+BOT = KeySettings(name="bot", sha256=sha256("bot-key").upper())
+
+
+@pytest.fixture(autouse=True)
+def _nothing_from_outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # pyright: ignore[reportUnusedFunction]
+    monkeypatch.chdir(tmp_path)
+    for name in ("FRONTDESK_API_KEYS", "FRONTDESK_KEYS", "FRONTDESK_HOST", "FRONTDESK_CONFIG"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_without_keys_everybody_is_anonymous_whatever_they_send() -> None:
+    for headers in ([], [(b"authorization", b"Bearer anything")]):
+        caller = keyring().authenticate(headers)
+        assert caller.principal == Principal("anonymous")
+        assert caller.key is None
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        (b"authorization", b"Bearer bot-key"),
+        (b"authorization", b"bearer bot-key"),
+        (b"authorization", b"BEARER  bot-key "),
+        (b"x-api-key", b"bot-key"),
+        (b"api-key", b"bot-key"),
+    ],
+)
+def test_a_key_is_taken_from_each_of_its_headers(header: tuple[bytes, bytes]) -> None:
+    assert keyring(WEBUI, BOT).authenticate([header]).key == BOT
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        [],
+        [(b"authorization", b"")],
+        [(b"authorization", b"Bearer ")],
+        [(b"authorization", b"bot-key")],
+        [(b"authorization", b"Basic Ym90LWtleQ==")],
+        [(b"authorization", b"Bearer bot-ke")],
+        [(b"authorization", b"Bearer \xff\xfe")],
+        [(b"x-api-key", b"nope")],
+        [(b"cookie", b"bot-key")],
+    ],
+)
+def test_a_missing_or_wrong_key_is_unauthenticated(headers: Headers) -> None:
+    with pytest.raises(Unauthenticated) as info:
+        keyring(BOT).authenticate(headers)
+    assert info.value.public_code == "invalid_api_key"
+
+
+def test_a_wrong_key_is_not_echoed() -> None:
+    with pytest.raises(Unauthenticated) as info:
+        keyring(BOT).authenticate([(b"authorization", b"Bearer nearly-the-key")])
+    assert "nearly" not in info.value.message
+
+
+def test_of_headers_that_disagree_authorization_counts_then_x_api_key() -> None:
+    ring = keyring(WEBUI, BOT)
+    headers: Headers = [(b"api-key", b"x"), (b"x-api-key", b"bot-key"), (b"authorization", b"Bearer webui-key")]
+    assert ring.authenticate(headers).principal.id == "webui"
+    assert ring.authenticate(headers[:2]).principal.id == "bot"
+    with pytest.raises(Unauthenticated):
+        ring.authenticate([(b"authorization", b"Bearer x"), (b"x-api-key", b"bot-key")])
+
+
+def test_a_proxys_basic_authorization_does_not_hide_the_key() -> None:
+    headers: Headers = [(b"authorization", b"Basic cHJveHk6cHJveHk="), (b"x-api-key", b"bot-key")]
+    assert keyring(BOT).authenticate(headers).principal.id == "bot"
+
+
+def test_keys_of_the_environment_are_named_by_their_hash_and_may_use_every_agent() -> None:
+    caller = keyring(env=("first", "second")).authenticate([(b"x-api-key", b"second")])
+    assert caller.principal == Principal(f"key-{sha256('second')[:8]}", None)
+    assert caller.key is None
+
+
+def test_a_keys_agents_become_its_principals() -> None:
+    assert keyring(WEBUI).authenticate([(b"x-api-key", b"webui-key")]).principal == Principal("webui", ("Milo",))
+
+
+def test_a_trusted_key_speaks_for_its_users() -> None:
+    headers: Headers = [(b"x-api-key", b"webui-key"), (b"x-openwebui-user-id", "zoë/7".encode())]
+    assert keyring(WEBUI).authenticate(headers).principal == Principal("webui/zoë/7", ("Milo",))
+
+
+def test_a_key_that_is_not_trusted_cannot_name_a_user() -> None:
+    headers: Headers = [(b"x-api-key", b"bot-key"), (b"x-openwebui-user-id", b"admin")]
+    assert keyring(BOT).authenticate(headers).principal.id == "bot"
+
+
+@pytest.mark.parametrize("user", [b"", b"  ", b"a\tb", b"\xff", b"x" * 129, "a\u202eb".encode()])
+def test_a_user_id_that_cannot_be_one_is_a_400(user: bytes) -> None:
+    with pytest.raises(InvalidRequest) as info:
+        keyring(WEBUI).authenticate([(b"x-api-key", b"webui-key"), (b"x-openwebui-user-id", user)])
+    assert info.value.param == "X-OpenWebUI-User-Id"
+
+
+def test_two_keys_of_one_name_are_one_principal_so_that_a_key_can_be_renewed() -> None:
+    ring = keyring(BOT, KeySettings(name="bot", sha256=sha256("new-key")))
+    assert {ring.authenticate([(b"api-key", key)]).principal.id for key in (b"bot-key", b"new-key")} == {"bot"}
+
+
+@pytest.mark.parametrize("name", ["", "webui/alice", "anonymous", "a\nb"])
+def test_a_name_that_could_be_taken_for_somebody_else_is_refused(name: str) -> None:
+    with pytest.raises(ConfigurationError, match="cannot be called"):
+        keyring(KeySettings(name=name, sha256=sha256("k")))
+
+
+def test_one_key_in_two_places_is_refused_by_its_name() -> None:
+    with pytest.raises(ConfigurationError, match="'again'"):
+        keyring(BOT, KeySettings(name="again", sha256=BOT.sha256.lower()))
+    with pytest.raises(ConfigurationError, match="'bot'"):
+        keyring(BOT, env=("bot-key",))
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "::1", "[::1]", "localhost", "LocalHost"])
+def test_loopback_may_be_served_without_keys(host: str) -> None:
+    check_listening(Settings(host=host))
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "", "192.168.1.7", "example.org", "localhost.example.org"])
+def test_any_other_address_needs_keys_and_the_refusal_says_how_to_mend_it(host: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"FRONTDESK_API_KEYS=.*--host 127\.0\.0\.1"):
+        check_listening(Settings(host=host))
+    check_listening(Settings(host=host, keys=(BOT,)))
+    check_listening(Settings(host=host, api_keys=(SecretStr("k"),)))
+
+
+def test_authenticating_costs_little() -> None:
+    """Measured 3 µs; the bound leaves room for a busy machine."""
+    ring = keyring(WEBUI, BOT)
+    headers: Headers = [(b"host", b"h"), (b"accept", b"*/*"), (b"authorization", b"Bearer bot-key")] * 3
+    best = min(_seconds(ring, headers) for _ in range(20))
+    assert best / 200 < 30e-6
+
+
+def _seconds(ring: Keyring, headers: Headers) -> float:
+    began = time.perf_counter()
+    for _ in range(200):
+        ring.authenticate(headers)
+    return time.perf_counter() - began

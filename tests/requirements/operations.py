@@ -1,0 +1,5 @@
+"""Health, metrics, load, faults, the command line."""
+
+from tests.requirements import Requirement
+
+REQUIREMENTS: dict[str, Requirement] = {}
