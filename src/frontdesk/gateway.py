@@ -73,19 +73,24 @@ class Run:
         """What the agent says. Raises GatewayError; ends early and quietly when it was stopped after `leave`."""
         self._task = asyncio.current_task()
         gateway = self._gateway
-        agent, mode = await gateway.directory.find(self.turn.agent, self.turn.principal)
-        self.turn = turn = replace(self.turn, mode=mode)
-        check_tools(turn, agent)
-        backend = gateway.directory.backend(agent)
-        async with gateway.admission.hold():
-            found = await self._find(backend, agent)
-            async with gateway.leases.hold(thread_key(agent, found.thread), give_way=self._give_way):
-                placement = gateway.desk.place(turn, found)
-                self.conversation_id, self.identity = gateway.desk.conversation_id(turn, found), found.identity
-                with self._watched(agent):
-                    async with aclosing(self._run(backend, placement, found)) as batches:
-                        async for batch in batches:
-                            yield batch
+        try:
+            agent, mode = await gateway.directory.find(self.turn.agent, self.turn.principal)
+            self.turn = turn = replace(self.turn, mode=mode)
+            check_tools(turn, agent)
+            backend = gateway.directory.backend(agent)
+            async with gateway.admission.hold():
+                found = await self._find(backend, agent)
+                async with gateway.leases.hold(thread_key(agent, found.thread), self._give_way) as waited:
+                    if waited:  # the turn before this one may have changed what is known of the conversation
+                        found = await self._find(backend, agent)
+                    placement = gateway.desk.place(turn, found)
+                    self.conversation_id, self.identity = gateway.desk.conversation_id(turn, found), found.identity
+                    with self._watched(agent):
+                        async with aclosing(self._run(backend, placement, found)) as batches:
+                            async for batch in batches:
+                                yield batch
+        finally:
+            self._task = None
 
     async def _find(self, backend: Backend, agent: Agent) -> Found:
         """The conversation. Two first requests of one pin must not make two of them."""
@@ -169,7 +174,7 @@ class Run:
 
     def stop(self) -> None:
         """Interrupt the reading of `batches` wherever it waits."""
-        if self._task and not self._stopped and not self._task.done():
+        if self._task and not self._stopped:
             self._stopped = True
             self._task.cancel()
 

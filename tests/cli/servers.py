@@ -3,7 +3,7 @@
 import asyncio
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,7 +14,7 @@ KEY = "a-key-of-the-stub"
 
 
 @contextmanager
-def listening(app: web.Application) -> Iterator[str]:
+def listening(app: web.Application) -> Generator[str, None, None]:
     """The app on a free port, in a thread. Yields its URL."""
     loop = asyncio.new_event_loop()
     url: list[str] = []

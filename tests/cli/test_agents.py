@@ -7,7 +7,7 @@ from .servers import KEY, StubGateway, served
 def test_agents_are_listed_with_what_is_known_of_them(gateway: StubGateway, run: Run) -> None:
     gateway.agents = [served("Milo"), served("Old", context_length=None, capabilities={"client_tools": False})]
     result = run("agents", "--url", gateway.url)
-    milo, old = result.stdout.splitlines()[2:4]
+    milo, old = result.stdout.splitlines()[3:5]
     assert milo.split() == ["Milo", "Milo", "letta", "2026-11-18", "128,000", "yes"]
     assert old.split() == ["Old", "Old", "letta", "2026-11-18", "–", "no"]
     assert (result.returncode, result.stderr) == (0, "")

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -142,7 +142,7 @@ class Terminal:
 
 
 @contextmanager
-def terminal(env: dict[str, str], folder: Path, *arguments: str) -> Iterator[Terminal]:
+def terminal(env: dict[str, str], folder: Path, *arguments: str) -> Generator[Terminal, None, None]:
     master, slave = pty.openpty()
     process = subprocess.Popen(
         [sys.executable, "-m", "frontdesk", *arguments],

@@ -113,7 +113,7 @@ async def test_cancelling_at_the_moment_of_being_served_leaks_no_place(cancel_fi
 
 
 async def test_in_any_mixture_of_cancelling_waiting_and_failing_no_place_is_lost() -> None:
-    chance = random.Random(7)  # noqa: S311
+    chance = random.Random(7)
     admission = Admission(3, 20, 0.005)
     most = 0
 

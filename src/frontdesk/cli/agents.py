@@ -39,8 +39,8 @@ def table(served: "list[Served]") -> "Table":
     from rich.table import Table
 
     rows = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
-    rows.add_column("Id", style="cyan", overflow="fold", ratio=3)
-    rows.add_column("Name", overflow="fold", ratio=2)
+    rows.add_column("Id", style="cyan", overflow="fold")
+    rows.add_column("Name", overflow="fold")
     rows.add_column("Owner", overflow="fold")
     rows.add_column("Created", no_wrap=True)
     rows.add_column("Context", justify="right", no_wrap=True)

@@ -30,14 +30,15 @@ class Leases:
         return sum(line.users - line.lock.locked() for line in self._lines.values())
 
     @asynccontextmanager
-    async def hold(self, key: str, give_way: Callable[[], object] | None = None) -> AsyncGenerator[None, None]:
-        """Hold `key`. `give_way` is called when somebody else comes for it, who may be told to hurry.
+    async def hold(self, key: str, give_way: Callable[[], object] | None = None) -> AsyncGenerator[bool, None]:
+        """Hold `key`; yields whether that took waiting. `give_way` is called when somebody else comes for it.
 
         Raises ConversationBusy when the wait runs out; nothing was appended then.
         """
         line = self._lines.setdefault(key, _Line())
         line.users += 1
         try:
+            waited = line.lock.locked()
             if line.give_way:
                 line.give_way()
             await self._acquire(line)
@@ -45,7 +46,7 @@ class Leases:
                 line.give_way = give_way
                 if give_way and line.users > 1:
                     give_way()
-                yield
+                yield waited
             finally:
                 line.give_way = None
                 line.lock.release()
