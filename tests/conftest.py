@@ -46,6 +46,7 @@ def make_agent(letta_api: Letta) -> Callable[..., Any]:
                 "name": name or f"agent-of-test-{next(numbers)}",
                 "model": MODEL,
                 "embedding": "letta/letta-free",
+                "context_window_limit": 128_000,
                 "memory_blocks": [
                     {"label": "human", "value": "Nothing is known yet."},
                     {"label": "persona", "value": "I am a test agent."},

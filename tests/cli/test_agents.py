@@ -10,7 +10,7 @@ def test_agents_are_listed_with_what_is_known_of_them(gateway: StubGateway, run:
     milo, old = result.stdout.splitlines()[3:5]
     assert milo.split() == ["Milo", "Milo", "letta", "2026-11-18", "128,000", "yes"]
     assert old.split() == ["Old", "Old", "letta", "2026-11-18", "–", "no"]
-    assert (result.returncode, result.stderr) == (0, "")
+    assert (result.exit_code, result.stderr) == (0, "")
 
 
 def test_json_is_what_the_gateway_said(gateway: StubGateway, run: Run) -> None:
@@ -30,22 +30,22 @@ def test_a_gateway_without_agents_says_so(gateway: StubGateway, run: Run) -> Non
     gateway.agents = []
     result = run("agents", "--url", gateway.url)
     assert "serves no agents" in result.stderr
-    assert (result.returncode, result.stdout) == (0, "")
+    assert (result.exit_code, result.stdout) == (0, "")
 
 
 def test_a_key_is_asked_for_and_accepted(gateway: StubGateway, run: Run) -> None:
     gateway.key = KEY
     missing = run("agents", "--url", gateway.url)
-    assert (missing.returncode, missing.stdout) == (1, "")
+    assert (missing.exit_code, missing.stdout) == (1, "")
     assert "wants a key" in missing.stderr
     assert "FRONTDESK_API_KEY" in missing.stderr
     assert "does not know this key" in run("agents", "--url", gateway.url, "--key", "wrong").stderr
-    assert run("agents", "--url", gateway.url, FRONTDESK_API_KEY=KEY).returncode == 0
+    assert run("agents", "--url", gateway.url, FRONTDESK_API_KEY=KEY).exit_code == 0
 
 
 def test_nobody_there_is_one_line_and_the_next_step(run: Run) -> None:
     result = run("agents", "--url", "http://127.0.0.1:9")
-    assert result.returncode == 1
+    assert result.exit_code == 1
     trouble, mend = result.stderr.splitlines()
     assert trouble.startswith("error: Cannot reach a gateway at http://127.0.0.1:9")
     assert "frontdesk serve" in mend
@@ -54,4 +54,4 @@ def test_nobody_there_is_one_line_and_the_next_step(run: Run) -> None:
 def test_another_server_is_not_taken_for_a_gateway(letta: tuple[object, str], run: Run) -> None:
     result = run("agents", "--url", letta[1])
     assert "not as a gateway does (HTTP 404)" in result.stderr
-    assert result.returncode == 1
+    assert result.exit_code == 1

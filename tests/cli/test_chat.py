@@ -1,3 +1,4 @@
+import codecs
 import io
 import os
 import pty
@@ -25,7 +26,7 @@ ANSWER = "You said: **{}**\n\nAnd that is all.\n"
 def test_piped_lines_are_one_conversation_until_new(gateway: StubGateway, run: Run) -> None:
     result = run("chat", "Milo", "--url", gateway.url, lines="one\n\ntwo\n/new\nthree\n")
     assert result.stdout == "".join(map(ANSWER.format, ("one", "two", "three")))
-    assert result.returncode == 0
+    assert result.exit_code == 0
     assert gateway.messages == ["one", "two", "three"]
     assert all(len(body["messages"]) == 1 for body in gateway.bodies)
     first, second, third = gateway.pins
@@ -62,18 +63,18 @@ def test_commands_switch_and_list_agents_and_end(gateway: StubGateway, run: Run)
     assert [body["model"] for body in gateway.bodies] == ["Milo", "Ada"]
     assert "128,000" in result.stderr
     assert "/agent NAME" in result.stderr
-    assert result.returncode == 0
+    assert result.exit_code == 0
 
 
 def test_a_path_is_a_message_and_a_wrong_command_is_not(gateway: StubGateway, run: Run) -> None:
     result = run("chat", "Milo", "--url", gateway.url, lines="/etc/hosts is what?\n/nwe\n")
     assert gateway.messages == ["/etc/hosts is what?"]
     assert "There is no command /nwe." in result.stderr
-    assert result.returncode == 1
+    assert result.exit_code == 1
 
 
 def test_without_a_name_the_only_agent_is_taken_or_the_choice_is_told(gateway: StubGateway, run: Run) -> None:
-    assert run("chat", "--url", gateway.url, lines="hi\n").returncode == 0
+    assert run("chat", "--url", gateway.url, lines="hi\n").exit_code == 0
     gateway.agents.append(served("Ada Lovelace"))
     result = run("chat", "--url", gateway.url, lines="hi\n")
     assert "Milo, Ada Lovelace" in result.stderr
@@ -86,7 +87,7 @@ def test_an_unknown_agent_is_told_before_anything_is_sent(gateway: StubGateway, 
     result = run("chat", "milo", "--url", gateway.url, lines="hi\n")
     assert "There is no agent 'milo'" in result.stderr
     assert "There are: Milo." in result.stderr
-    assert (result.returncode, gateway.bodies) == (1, [])
+    assert (result.exit_code, gateway.bodies) == (1, [])
 
 
 @pytest.mark.parametrize(
@@ -104,17 +105,17 @@ def test_an_error_is_one_line_never_sent_twice_and_the_next_line_goes_on(
     assert result.stderr.splitlines()[0] == f"error: {trouble}"
     assert gateway.messages == [message, "then"]
     assert result.stdout.endswith(ANSWER.format("then"))
-    assert result.returncode == 1
+    assert result.exit_code == 1
 
 
 def test_a_key_is_sent(gateway: StubGateway, run: Run) -> None:
     gateway.key = KEY
-    assert run("chat", "--url", gateway.url, "--key", KEY, lines="hi\n").returncode == 0
+    assert run("chat", "--url", gateway.url, "--key", KEY, lines="hi\n").exit_code == 0
     assert "wants a key" in run("chat", "Milo", "--url", gateway.url, lines="hi\n").stderr
 
 
 def test_a_conversation_needs_a_name_that_fits_a_header(run: Run) -> None:
-    assert run("chat", "Milo", "--conversation", "schön").returncode == 2
+    assert run("chat", "Milo", "--conversation", "schön").exit_code == 2
 
 
 # --- at a terminal -----------------------------------------------------------------------------------------------
@@ -134,10 +135,11 @@ class Terminal:
     def wait_for(self, text: str, seconds: float = 20) -> None:
         """Read on until `text` is there, and forget what came before its end."""
         deadline = time.monotonic() + seconds
+        decoder = codecs.getincrementaldecoder("utf-8")()
         while text not in self.seen:
             ready, _, _ = select.select([self._master], [], [], max(0.0, deadline - time.monotonic()))
             assert ready, f"no {text!r} in {self.seen!r}"
-            self.seen += os.read(self._master, 65536).decode()
+            self.seen += decoder.decode(os.read(self._master, 65536))
         self.seen = self.seen.partition(text)[2]
 
 

@@ -32,7 +32,7 @@ def test_version_and_help(run: Run) -> None:
 )
 def test_a_wrong_setting_is_named(run: Run, name: str, value: str, line: str) -> None:
     result = run("serve", **{name: value})
-    assert result.returncode == 1
+    assert result.exit_code == 1
     assert line in result.stderr
     assert "Traceback" not in result.stderr
 
@@ -50,7 +50,7 @@ def test_a_file_that_is_not_toml_is_named(run: Run, tmp_path: Path) -> None:
 
 def test_listening_for_everybody_needs_keys(run: Run) -> None:
     result = run("serve", "--host", "0.0.0.0")
-    assert result.returncode == 1
+    assert result.exit_code == 1
     assert "FRONTDESK_API_KEYS" in result.stderr
 
 
@@ -60,7 +60,7 @@ def test_a_port_in_use_is_one_clear_line(run: Run) -> None:
         taken.listen()
         port = taken.getsockname()[1]
         result = run("serve", "--port", str(port))
-    assert result.returncode == 1
+    assert result.exit_code == 1
     assert f"error: Port {port} on 127.0.0.1 is already in use." in result.stderr
     assert f"--port {port + 1}" in result.stderr
 

@@ -33,9 +33,9 @@ def chat(
     """
     from frontdesk.cli.gateway import Gateway
 
+    pin = checked(conversation) or new_pin()
     gateway = Gateway.at(url, key)
-    name = chosen(gateway, agent)
-    session = Session(gateway, name, pin=checked(conversation) or new_pin(), system=system, reasoning=reasoning)
+    session = Session(gateway, chosen(gateway, agent), pin, system, reasoning)
     if sys.stdin.isatty() and sys.stdout.isatty():
         talk(session)
     elif not read(session):

@@ -96,7 +96,7 @@ class LettaBackend:
     async def find(self, name: str) -> Sequence[Agent]:
         if re.fullmatch(r"agent-[0-9a-f-]{36}", name):
             with suppress(NotFound, InvalidRequest):
-                return self._chosen([await self._client.get(f"/v1/agents/{name}")])
+                return self._chosen([await self._client.get(f"/v1/agents/{name}", self._query())])
         return self._chosen(await self._client.get("/v1/agents/", self._query(name=name)))
 
     async def ping(self) -> str:
@@ -104,7 +104,8 @@ class LettaBackend:
 
     def _query(self, **more: Any) -> list[tuple[str, str]]:
         query = [(key, str(value)) for key, value in more.items() if value is not None]
-        query += [("tags", tag) for tag in self._settings.tags]
+        if self._settings.tags:  # Letta leaves the tags out of its answers unless asked, and that is slow
+            query += [("tags", tag) for tag in self._settings.tags] + [("include", "agent.tags")]
         return query + ([("show_hidden_agents", "true")] if self._settings.include_hidden else [])
 
     def _chosen(self, rows: Sequence[Mapping[str, Any]]) -> list[Agent]:
@@ -162,7 +163,7 @@ class LettaBackend:
             return OWN_THREAD
         query = {"agent_id": agent.id, "summary_search": f"pin={pin}", "limit": 1}
         rows = await self._client.get("/v1/conversations/", query)
-        return thread_of(rows[0]) if rows else None
+        return next((thread for row in rows if (thread := thread_of(row)).pin == pin), None)
 
     async def thread(self, agent: Agent, thread_id: str) -> Thread | None:
         if thread_id == OWN_THREAD.id:
