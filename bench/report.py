@@ -40,6 +40,7 @@ ROWS = [
     Row("lateness p99 ms, 100 × 50 tok/s", "100 x 50", "late_p99", 2, added=True),
     Row("CPU µs per event, burst, C=1", "burst 1", "cpu_us", 2, ratio=True, direct=False),
     Row("CPU µs per event, burst, C=50", "burst 50", "cpu_us", 2, ratio=True, direct=False),
+    Row("CPU µs per event, bursts of 1,234 events, C=10", "burst long", "cpu_us", 2, ratio=True, direct=False),
     Row("events/s unpaced, C=1", "burst 1", "per_second", 0, ratio=True),
     Row("events/s unpaced, C=10", "burst 10", "per_second", 0, ratio=True),
     Row("events/s unpaced, C=50", "burst 50", "per_second", 0, ratio=True),

@@ -41,6 +41,7 @@ def scenarios(quick: bool) -> dict[str, list[Scenario]]:
             Scenario("burst 1", Config(), 1, 150 if quick else 300),
             Scenario("burst 10", Config(), 10, 500 if quick else 1000),
             Scenario("burst 50", Config(), 50, 300 if quick else 500),
+            Scenario("burst long", Config(reasoning=730, text=500), 10, 50 if quick else 100),
         ],
         "paced": [paced(100, 50)],
         "plain": [Scenario("plain", Config(reasoning=0, text=3), 10, 2000 if quick else 5000, plain=True)],

@@ -60,7 +60,7 @@ class Shelf:
 
 @asynccontextmanager
 async def serving(shelf: Shelf) -> AsyncGenerator[Shelf, None]:
-    runner = web.AppRunner(_application(shelf), access_log=None)
+    runner = web.AppRunner(_application(shelf), access_log=None, shutdown_timeout=0)
     await runner.setup()
     listener = socket.create_server(("127.0.0.1", 0))
     shelf.port = listener.getsockname()[1]

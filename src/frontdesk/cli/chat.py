@@ -35,11 +35,11 @@ def chat(
 
     pin = checked(conversation) or new_pin()
     gateway = Gateway.at(url, key)
-    session = Session(gateway, chosen(gateway, agent), pin, system, reasoning)
-    if sys.stdin.isatty() and sys.stdout.isatty():
-        talk(session)
-    elif not read(session):
-        raise typer.Exit(1)
+    with closing(Session(gateway, chosen(gateway, agent), pin, system, reasoning)) as session:
+        if sys.stdin.isatty() and sys.stdout.isatty():
+            talk(session)
+        elif not read(session):
+            raise typer.Exit(1)
 
 
 def chosen(gateway: "Gateway", name: str) -> str:
@@ -129,6 +129,10 @@ class Session:
         self.begun = True
         with stream, closing(pieces(stream)) as found:
             yield from found
+
+    def close(self) -> None:
+        if self._client:
+            self._client.close()
 
 
 # --- commands ----------------------------------------------------------------------------------------------------

@@ -288,19 +288,20 @@ def trial(gateway: Gateway, name: str) -> Finding:
     began = time.monotonic()
     first = 0.0
     said = ""
-    try:
-        stream = gateway.openai(TURN_SECONDS).chat.completions.create(
-            model=name,
-            messages=[{"role": "user", "content": TRIAL}],
-            stream=True,
-            extra_headers={PIN_HEADER: f"doctor-{secrets.token_hex(6)}"},
-        )
-        with stream:
-            for piece in pieces(stream):
+    pin = f"doctor-{secrets.token_hex(6)}"
+    with gateway.openai(TURN_SECONDS) as client:
+        try:
+            chunks = client.chat.completions.create(
+                model=name,
+                messages=[{"role": "user", "content": TRIAL}],
+                stream=True,
+                extra_headers={PIN_HEADER: pin},
+            )
+            for piece in pieces(chunks):
                 first = first or time.monotonic() - began
                 said += piece.text if piece.kind == "text" else ""
-    except openai.OpenAIError as error:
-        raise gateway.trouble(error) from error
+        except openai.OpenAIError as error:
+            raise gateway.trouble(error) from error
     if not said.strip():
         return Finding("warn", "turn", f"{name} answered without a word.", "Is its model a capable one?")
     took = time.monotonic() - began
