@@ -86,6 +86,7 @@ def create_app(settings: Settings) -> Door:
     async def lifespan(_: FastAPI) -> AsyncGenerator[None, None]:
         directory.start()
         yield
+        await gateway.close()
         await heartbeat.stop()
         await directory.stop()
         await images.aclose()

@@ -7,7 +7,7 @@ await run.leave()                          # the client went away: finish within
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
-from contextlib import aclosing, contextmanager
+from contextlib import aclosing, contextmanager, suppress
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -50,10 +50,28 @@ class Gateway:
         self.admission = admission
         self.grace_seconds = grace_seconds
         self.tap = tap
+        self._running: set[Run] = set()
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    async def close(self, wait_seconds: float = 5.0) -> None:
+        """Wait until the turns that are being cut short have stopped their agents. New ones are not refused."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(wait_seconds):
+                await self._idle.wait()
 
     def run(self, turn: Turn) -> "Run":
         """Begin a turn. Nothing happens before its batches are asked for."""
         return Run(self, turn)
+
+    def began(self, run: "Run") -> None:
+        self._running.add(run)
+        self._idle.clear()
+
+    def ended(self, run: "Run") -> None:
+        self._running.discard(run)
+        if not self._running:
+            self._idle.set()
 
 
 class Run:
@@ -73,6 +91,7 @@ class Run:
         """What the agent says. Raises GatewayError; ends early and quietly when it was stopped after `leave`."""
         self._task = asyncio.current_task()
         gateway = self._gateway
+        gateway.began(self)
         try:
             agent, mode = await gateway.directory.find(self.turn.agent, self.turn.principal)
             self.turn = turn = replace(self.turn, mode=mode)
@@ -91,6 +110,7 @@ class Run:
                                 yield batch
         finally:
             self._task = None
+            gateway.ended(self)
 
     async def _find(self, backend: Backend, agent: Agent) -> Found:
         """The conversation. Two first requests of one pin must not make two of them."""

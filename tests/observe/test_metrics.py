@@ -50,7 +50,7 @@ async def test_a_finished_turn_leaves_its_outcome_times_events_and_tokens() -> N
     meter.batch([TextDelta("."), TurnFinished(StopReason.STOP, usage)])
     meter.end(None)
     seen = samples(metrics)
-    labels = "backend=letta,agent=Milo"
+    labels = "agent=Milo,backend=letta"
     assert seen["active_turns{backend=letta}"] == 0
     assert seen[f"turns_total{{{labels},outcome=stop}}"] == 1
     assert seen[f"events_total{{{labels}}}"] == 4
@@ -84,7 +84,7 @@ def test_the_outcome_is_the_finish_reason_the_errors_code_or_cancelled(
     meter.batch(events)
     meter.end(error)
     assert {name: value for name, value in samples(metrics).items() if name.startswith("turns_total")} == {
-        f"turns_total{{backend=letta,agent=Milo,outcome={outcome}}}": 1
+        f"turns_total{{agent=Milo,backend=letta,outcome={outcome}}}": 1
     }
 
 
@@ -107,7 +107,7 @@ def test_the_first_token_is_whatever_the_agent_says_thinks_or_does_first(first: 
     meter.batch([first])
     meter.batch([TextDelta("b")])
     meter.end(None)
-    assert samples(metrics)["time_to_first_token_seconds_count{backend=letta,agent=Milo}"] == 1
+    assert samples(metrics)["time_to_first_token_seconds_count{agent=Milo,backend=letta}"] == 1
 
 
 def test_a_turn_that_says_nothing_has_no_first_token() -> None:
@@ -116,7 +116,7 @@ def test_a_turn_that_says_nothing_has_no_first_token() -> None:
     meter.batch([ToolRunFinished("c", "")])
     meter.batch([TurnFinished(StopReason.STOP)])
     meter.end(None)
-    assert "time_to_first_token_seconds_count{backend=letta,agent=Milo}" not in samples(metrics)
+    assert "time_to_first_token_seconds_count{agent=Milo,backend=letta}" not in samples(metrics)
 
 
 def test_requests_errors_backend_calls_and_the_line_are_counted() -> None:
@@ -147,9 +147,9 @@ def test_callers_cannot_make_labels() -> None:
     seen = samples(metrics)
     assert seen["requests_total{method=other,route=other,status=404}"] == 10
     assert {name: value for name, value in seen.items() if name.startswith("turns_total")} == {
-        "turns_total{backend=letta,agent=agent-0,outcome=cancelled}": 2,
-        "turns_total{backend=letta,agent=agent-1,outcome=cancelled}": 1,
-        "turns_total{backend=letta,agent=other,outcome=cancelled}": 8,
+        "turns_total{agent=agent-0,backend=letta,outcome=cancelled}": 2,
+        "turns_total{agent=agent-1,backend=letta,outcome=cancelled}": 1,
+        "turns_total{agent=other,backend=letta,outcome=cancelled}": 8,
     }
 
 
@@ -173,7 +173,7 @@ def test_the_docs_list_exactly_what_there_is() -> None:
 
 
 def test_watching_an_event_costs_little() -> None:
-    """Measured 0.2 µs for a batch of one; the goal is 0.5 µs, the bound leaves room for a busy machine."""
+    """Measured 0.13 µs for a batch of any size; the goal is 0.5 µs, the bound leaves room for a busy machine."""
     meter = Metrics().turn("letta", "Milo")
     batch = [TextDelta("word")]
     best = 1.0

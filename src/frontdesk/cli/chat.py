@@ -225,7 +225,7 @@ def read(session: Session) -> bool:
 
 def talk(session: Session) -> None:
     """Ask and answer until Ctrl-D."""
-    note(f"Talking to {session.agent} at {session.gateway.url}. `/help` lists the commands, Ctrl-D quits.")
+    note(f"Talking to {session.agent} at {session.gateway.url}\n`/help` lists the commands, Ctrl-D quits.")
     with suppress(Quit):
         while True:
             try:

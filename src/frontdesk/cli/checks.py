@@ -215,7 +215,8 @@ def because(error: BaseException) -> str:
     cause = error.__cause__
     if isinstance(cause, TimeoutError):
         return ": it does not answer in time"
-    reason = getattr(cause, "strerror", None) or ""
+    number = getattr(cause, "errno", None) or 0
+    reason = os.strerror(number) if number > 0 else getattr(cause, "strerror", None)
     return f": {reason}" if reason else ""
 
 
@@ -273,7 +274,8 @@ def whom(gateway: Gateway | None, served: Sequence[Agent]) -> str:
     if gateway:
         able = [agent.id for agent in gateway.agents() if agent.capabilities.client_tools is not False]
     else:
-        able = [agent.id for agent in served if agent.conversations]
+        count = Counter(agent.name for agent in served)
+        able = [agent.name if count[agent.name] == 1 else agent.id for agent in served if agent.conversations]
     if not able and (gateway or served):
         raise Trouble("There is no agent with conversations of its own.", "Name the one to try with `--agent`.")
     return able[0] if able else ""

@@ -133,10 +133,24 @@ class Page(Live):
 
     def _drawn(self, text: str) -> RenderableType:
         apart = self._printed is not None and (self._kind == "text" or self._printed != self._kind)
-        return Group(*[Text("")] * apart, drawn(self._kind, text))
+        return Group(*[Text("")] * apart, Trimmed(drawn(self._kind, text)))
 
     def _growing(self) -> RenderableType:
         return Text(self._tail[-LONG:]) if len(self._tail) > LONG else self._drawn(self._tail)
+
+
+@dataclass(frozen=True, slots=True)
+class Trimmed:
+    """Something without its blank first and last lines: tables and code have some, paragraphs have none."""
+
+    whole: RenderableType
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        lines = console.render_lines(self.whole, options.update(height=None), pad=False)
+        inked = [number for number, line in enumerate(lines) if "".join(part.text for part in line).strip()]
+        for line in lines[inked[0] : inked[-1] + 1] if inked else []:
+            yield from line
+            yield Segment.line()
 
 
 @dataclass(frozen=True, slots=True)

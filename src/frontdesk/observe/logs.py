@@ -27,7 +27,7 @@ _OTHERS = ("uvicorn", "uvicorn.error", "uvicorn.asgi", "aiohttp", "aiohttp.clien
 _NAMES = r"(?:proxy-)?authorization|(?:x-)?api[-_]?key|(?:set-)?cookie|password|secret|(?:access|refresh|auth)_token"
 _SENSITIVE_NAME = re.compile(rf"(?:\w+[-_])?(?:{_NAMES})", re.IGNORECASE)
 _NAMED = re.compile(
-    rf"""(?P<name>\b(?:{_NAMES})(?:["']?\s*[:=]|["']\s*,)\s*b?["']?)(?:(?:bearer|basic)\s+)?[^\s"',;&)}}\]]+""",
+    rf"""(?P<name>\b(?:{_NAMES})(?:["']?\s*[:=]|["']\s*,)\s*(?:b?["'])?)(?:(?:bearer|basic)\s+)?[^\s"',;&)}}\]]+""",
     re.IGNORECASE,
 )
 _PLAIN = re.compile(r"\bsk-[\w-]{8,}|(?<=\bbearer )\s*[^\s\"',;)}\]]+", re.IGNORECASE)

@@ -7,6 +7,7 @@ aiohttp asks no resolver, cannot pass by. What callers are told is one sentence 
 
 import asyncio
 import base64
+import errno
 import ipaddress
 import socket
 from collections.abc import Collection
@@ -71,7 +72,7 @@ def _public_socket(info: tuple[Any, ...]) -> socket.socket:
     """A socket for this address, as aiohttp asks for one. Raises PermissionError if it is not public."""
     family, kind, protocol, _, where = info
     if not is_public(where[0]):
-        raise PermissionError("not a public address")
+        raise PermissionError(errno.EACCES, "not a public address; image_allow_hosts can open it")
     return socket.socket(family=family, type=kind, proto=protocol)
 
 
@@ -131,7 +132,7 @@ class ImageFetcher:
         except TimeoutError as error:
             raise _refusal(f"The image could not be fetched within {self._seconds:g} seconds.", param) from error
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            log.info("image not fetched", error=repr(error))
+            log.info("image not fetched", error=f"{type(error).__name__}: {error}")
             raise _refusal(_UNREACHABLE, param) from error
         return Image(_media_type(data, param), data, param=param)
 

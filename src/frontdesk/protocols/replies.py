@@ -48,6 +48,7 @@ class Heartbeat:
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
         self._streams: set[StreamedReply] = set()
+        self._beats: set[asyncio.Task[None]] = set()
         self._task: asyncio.Task[None] | None = None
 
     def watch(self, stream: "StreamedReply") -> None:
@@ -63,7 +64,9 @@ class Heartbeat:
             await asyncio.sleep(min(1.0, self._seconds / 5))
             due = time.monotonic() - self._seconds
             for stream in [stream for stream in self._streams if stream.sent < due]:
-                await stream.keep_alive()
+                beat = asyncio.create_task(stream.keep_alive())  # one client that does not read must not hold up others
+                self._beats.add(beat)
+                beat.add_done_callback(self._beats.discard)
 
     async def stop(self) -> None:
         if self._task:

@@ -5,6 +5,7 @@ so nothing is ever created on the server but conversations. Older agent types, a
 one thread per agent.
 """
 
+import asyncio
 import re
 import uuid
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
@@ -26,6 +27,8 @@ OWN_THREAD = Thread(str(uuid.UUID(int=0)), own=True)
 """The thread an agent has before any conversation is made."""
 
 PAGE = 200
+CANCEL_ATTEMPTS = 3
+CANCEL_SECONDS = 0.6  # a run looks whether it was cancelled every half second; only then is it known what was kept
 MODERN = frozenset({"letta_v1_agent", "sleeptime_agent"})  # their loop knows conversations and client tools
 RESERVED_TOOLS = frozenset(
     {
@@ -245,17 +248,29 @@ class LettaBackend:
 
     async def cancel(self, turn: Turn, placement: Placement) -> bool:
         agent, thread = placement.agent, placement.thread
-        run_id = self._run_ids.pop(turn.id, None)
-        with suppress(GatewayError):  # it may have ended by itself just now
-            if not thread.own:
-                await self._client.post(f"/v1/conversations/conv-{thread.id}/cancel")
-            elif run_id:
-                await self._client.post(f"/v1/agents/{agent.id}/messages/cancel", {"run_ids": [run_id]})
+        run_id = self._run_ids.pop(turn.id, "")
+        for _ in range(CANCEL_ATTEMPTS):
+            stopped = await self._cancel(placement, run_id)
+            await asyncio.sleep(CANCEL_SECONDS)
+            if stopped or run_id:  # without a run id it may not have begun yet
+                break
         ours = set(encode.otids(turn.id, len(encode.messages(placement)) + 1))
         latest = await self._latest(agent, thread)
         if encode.resumes(placement):
             return any(call.pending for call in calls_in(latest))
         return not any(row.get("otid") in ours for row in latest)
+
+    async def _cancel(self, placement: Placement, run_id: str) -> bool:
+        """Ask Letta to stop. False if nothing was running: it may have ended by itself just now."""
+        agent, thread = placement.agent, placement.thread
+        try:
+            if not thread.own:
+                await self._client.post(f"/v1/conversations/conv-{thread.id}/cancel")
+            elif run_id:
+                await self._client.post(f"/v1/agents/{agent.id}/messages/cancel", {"run_ids": [run_id]})
+        except GatewayError:
+            return False
+        return True
 
     async def aclose(self) -> None:
         await self._client.aclose()

@@ -82,10 +82,12 @@ class LettaClient:
         response = await self._send(path, body, silence_seconds)
         try:
             with Watchdog(response, silence_seconds) as watchdog:
-                async for data in response.content.iter_any():
+                while data := await response.content.readany():
                     if record:
                         record(data)
+                    began = watchdog.pause()
                     yield data, watchdog
+                    watchdog.resume(began)
         except (aiohttp.ClientError, OSError) as error:
             raise AgentFailed("The connection to the Letta server broke while the agent was answering.") from error
         finally:
@@ -114,16 +116,28 @@ class LettaClient:
 
 
 class Watchdog:
-    """Ends a read when nothing but pings has come for a while. One timer for each stream, moved only when it fires."""
+    """Ends a read when nothing but pings has come for a while. One timer for each stream, moved only when it fires.
+
+    Time in which nobody reads, because the client is slow to take what it was sent, does not count.
+    """
 
     def __init__(self, response: aiohttp.ClientResponse, seconds: float) -> None:
         self._response = response
         self._seconds = seconds
         self._loop = asyncio.get_running_loop()
         self._fed = self._loop.time()
+        self._paused = False
 
     def feed(self) -> None:
         self._fed = self._loop.time()
+
+    def pause(self) -> float:
+        self._paused = True
+        return self._loop.time()
+
+    def resume(self, began: float) -> None:
+        self._paused = False
+        self._fed += self._loop.time() - began
 
     def __enter__(self) -> Self:
         self._timer = self._loop.call_later(self._seconds, self._look)
@@ -136,7 +150,9 @@ class Watchdog:
 
     def _look(self) -> None:
         due = self._fed + self._seconds
-        if self._loop.time() < due:
+        if self._paused:
+            self._timer = self._loop.call_later(self._seconds, self._look)
+        elif self._loop.time() < due:
             self._timer = self._loop.call_at(due, self._look)
         else:
             self._response.content.set_exception(timeout(self._seconds))
