@@ -4,6 +4,7 @@ import os
 import secrets
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 from fastapi import FastAPI
@@ -60,7 +61,7 @@ def create_app(settings: Settings) -> Door:
     """The whole server as an ASGI application."""
     metrics = Metrics()
     directory = Directory(
-        [letta_backend(server, settings) for server in settings.servers],
+        [letta_backend(server, settings, metrics) for server in settings.servers],
         settings.aliases,
         settings.models_refresh_seconds,
     )
@@ -72,6 +73,7 @@ def create_app(settings: Settings) -> Door:
         grace_seconds=settings.grace_seconds,
         tap=lambda turn, agent: metrics.turn(agent.backend, agent.name),
     )
+    metrics.waiting(lambda: gateway.admission.waiting + gateway.leases.waiting)
     heartbeat = Heartbeat(settings.keepalive_seconds)
     images = ImageFetcher(settings.max_image_bytes, settings.image_seconds, settings.image_allow_hosts)
     chat = ChatCompletions(
@@ -97,7 +99,7 @@ def create_app(settings: Settings) -> Door:
         app.include_router(models.router(directory), prefix=prefix, include_in_schema=bool(prefix))
         app.include_router(about.router(directory, gateway, metrics), prefix=prefix, include_in_schema=not prefix)
     describe(app)
-    add_error_handlers(app)
+    add_error_handlers(app, metrics)
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,
@@ -109,7 +111,8 @@ def create_app(settings: Settings) -> Door:
     return Door(app, Keyring(settings), Limits(settings), metrics)
 
 
-def letta_backend(server: LettaServer, settings: Settings) -> LettaBackend:
+def letta_backend(server: LettaServer, settings: Settings, metrics: Metrics | None = None) -> LettaBackend:
+    watch = partial(metrics.backend_call, server.name) if metrics else None
     return LettaBackend(
         LettaSettings(
             name=server.name,
@@ -121,14 +124,16 @@ def letta_backend(server: LettaServer, settings: Settings) -> LettaBackend:
             include_sleeptime=server.include_sleeptime or settings.include_sleeptime,
             silence_seconds=settings.silence_seconds,
         ),
-        LettaClient(server.url, server.api_key.get_secret_value(), server.project),
+        LettaClient(server.url, server.api_key.get_secret_value(), server.project, watch),
         Recorder(settings.record_dir),
     )
 
 
 def front(settings: Settings, images: ImageFetcher) -> Front:
     async def fetch(url: str, param: str) -> Image:
-        return decode_data_url(url, param) if url[:5].lower() == "data:" else await images.fetch(url, param)
+        if url[:5].lower() == "data:":
+            return decode_data_url(url, param, settings.max_image_bytes)
+        return await images.fetch(url, param)
 
     headers = tuple(name.lower().encode() for name in settings.conversation_headers)
     return Front(settings.max_body_bytes, headers, fetch)
@@ -148,11 +153,12 @@ def secret(settings: Settings) -> bytes:
     return path.read_bytes()
 
 
-def add_error_handlers(app: FastAPI) -> None:
+def add_error_handlers(app: FastAPI, metrics: Metrics) -> None:
     """One envelope for every error of every path: never `{"detail": …}`, never HTML."""
 
     async def ours(_: Request, error: Exception) -> Response:
         assert isinstance(error, GatewayError)
+        metrics.error(error.public_code)
         return JSONResponse(body_of(error), status_of(error)[0], headers_of(error))
 
     async def http(request: Request, error: Exception) -> Response:

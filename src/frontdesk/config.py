@@ -1,7 +1,8 @@
 """Settings: from the environment, `.env` and `frontdesk.toml`, in this order of strength, read once, passed as values.
 
 The environment names are `FRONTDESK_<FIELD>`; Letta's own `LETTA_BASE_URL`, `LETTA_API_KEY` and `LETTA_PROJECT`, and
-`REMOVE_SYSTEM_PROMPT`, keep the names under which they are known.
+`REMOVE_SYSTEM_PROMPT`, keep the names under which they are known. The text under each field is its line in
+docs/configuration.md, which `make docs` writes.
 """
 
 import os
@@ -26,35 +27,47 @@ Names = Annotated[tuple[str, ...], NoDecode]
 
 
 class _Table(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
 class KeySettings(_Table):
     """`[[keys]]`: an API key by its hash. `printf %s "$KEY" | sha256sum` makes one."""
 
     name: str
+    """Who holds the key. Conversations belong to this name, so a renewed key under the same name finds them again."""
     sha256: str = Field(pattern=r"^[0-9a-fA-F]{64}$")
+    """The key's SHA-256, in 64 hexadecimal digits. The key itself is stored nowhere."""
     agents: tuple[str, ...] | None = None
-    """Names or ids this key may use; all, if left out."""
+    """Agents this key may see and use, by name, id or `backend/name`. All, if left out."""
     scopes: tuple[str, ...] = ()
+    """Kept for later versions; without effect today."""
     trust_user_headers: bool = False
+    """Believe `X-OpenWebUI-User-Id`: each user then has conversations apart from all others of this key."""
     rate: str = ""
-    """Requests, as `60/minute` or `1000 per hour`."""
+    """Requests in a period, as `60/minute` or `1000 per hour`. Unlimited, if left out."""
     max_turns: int | None = Field(default=None, ge=1)
-    """Turns at the same time."""
+    """Turns of this key that may run at the same time. Unlimited, if left out."""
 
 
 class LettaServer(_Table):
     """`[[letta]]`: one Letta server, and which of its agents to serve."""
 
     name: str = Field(default="letta", pattern=r"^[A-Za-z0-9_.-]+$")
+    """What the server is called: in `backend/name` model strings, `owned_by`, `/health`, logs and metrics."""
     base_url: str = ""
+    """Its address. If empty, `http://localhost:8283`, or Letta Cloud (`https://api.letta.com`) where `api_key` is set."""
     api_key: SecretStr = SecretStr("")
+    """Its key or password, sent as `Authorization: Bearer`."""
     project: str = ""
+    """A Letta Cloud project, sent as `X-Project`."""
     tags: tuple[str, ...] = ()
+    """Serve only agents that have at least one of these tags."""
     names: tuple[str, ...] = ()
+    """Serve only agents whose name matches one of these shell patterns, such as `support-*`; case counts."""
     include_hidden: bool = False
+    """Serve hidden agents of this server too."""
     include_sleeptime: bool = False
+    """Serve sleeptime agents of this server too: those that tend another agent's memory."""
 
     @property
     def url(self) -> str:
@@ -65,60 +78,89 @@ class Settings(BaseSettings):
     """Everything that can be set."""
 
     model_config = SettingsConfigDict(
-        env_prefix="FRONTDESK_", env_file=".env", extra="ignore", frozen=True, populate_by_name=True, toml_file=None
+        env_prefix="FRONTDESK_",
+        env_file=".env",
+        extra="ignore",
+        frozen=True,
+        populate_by_name=True,
+        toml_file=None,
+        env_ignore_empty=True,
+        use_attribute_docstrings=True,
     )
 
     host: str = "127.0.0.1"
-    """Where to listen. Another address than loopback needs keys."""
+    """The address to listen on. Any other than loopback needs keys: without them the server refuses to start."""
     port: int = Field(default=8000, ge=0, le=65535)
+    """The port to listen on; 0 takes a free one."""
     api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = ()
-    """Keys that may do everything, comma-separated."""
+    """Keys that may use every agent, comma-separated. Without these and `keys`, anybody who reaches the port may."""
     keys: tuple[KeySettings, ...] = ()
+    """Keys by their hash, each with its own agents and rates: `[[keys]]` below, or JSON in the variable."""
     letta: tuple[LettaServer, ...] = ()
+    """Letta servers side by side: `[[letta]]` below, or JSON in the variable. They replace the `letta_…` settings."""
     letta_base_url: str = Field(default="", validation_alias=AliasChoices("LETTA_BASE_URL", "letta_base_url"))
+    """The Letta server. If empty, `http://localhost:8283`, or Letta Cloud where `letta_api_key` is set."""
     letta_api_key: SecretStr = Field(
         default=SecretStr(""), validation_alias=AliasChoices("LETTA_API_KEY", "letta_api_key")
     )
+    """The Letta server's key or password. Alone, it means Letta Cloud."""
     letta_project: str = Field(default="", validation_alias=AliasChoices("LETTA_PROJECT", "letta_project"))
+    """A Letta Cloud project."""
     aliases: dict[str, str] = {}
-    """Other names for agents: `{"gpt-4o" = "Milo"}`."""
+    """More names for agents, such as `"gpt-4o" = "Milo"`. They can be used as the model and are not listed."""
     conversation_headers: Names = ("x-frontdesk-conversation",)
-    """Request headers which name the conversation; the first that is present counts."""
+    """Request headers that name the conversation, comma-separated; the first that is present counts."""
     models_refresh_seconds: float = Field(default=30.0, gt=0)
+    """How often the list of agents is read again; every 2 seconds at most while a backend fails."""
     include_hidden: bool = False
+    """Serve hidden agents too, of every Letta server."""
     include_sleeptime: bool = False
+    """Serve sleeptime agents too, of every Letta server."""
     reasoning_field: Literal["reasoning_content", "reasoning", "both", "think", "off"] = "reasoning_content"
+    """The field that shows an agent's reasoning; `think` puts it into the text, between `<think>` tags."""
     tool_activity: Literal["reasoning", "off"] = "reasoning"
-    """Where to show what the agent's own tools do."""
+    """Where to show what the agent's own tools do: as lines among the reasoning, or nowhere."""
     remove_system_prompt: bool = Field(
         default=False,
         validation_alias=AliasChoices("REMOVE_SYSTEM_PROMPT", "FRONTDESK_REMOVE_SYSTEM_PROMPT", "remove_system_prompt"),
     )
+    """Leave out clients' system and developer messages, and the instruction of `response_format` with them."""
     strict_params: bool = False
     """Refuse parameters that cannot be honoured, where by default they are reported in a header."""
     commit_wait_seconds: float = Field(default=5.0, ge=0)
     """How long an error can still become a status code when the agent is slow to begin."""
     keepalive_seconds: float = Field(default=15.0, gt=0)
+    """The longest silence on a stream before a keep-alive is sent."""
     keepalive: Literal["chunk", "comment", "off"] = "chunk"
+    """What keeps a silent stream alive: an empty chunk, which every client takes for progress, or an SSE comment."""
     silence_seconds: float = Field(default=120.0, gt=0)
-    """A turn whose agent gives no sign of work for so long is ended with an error."""
+    """A turn whose agent gives no sign of work for so long is stopped, with the error `agent_timeout`."""
     on_disconnect: str = "grace:5s"
     """When the client goes away: `detach`, `cancel`, or `grace:<seconds>s` before cancelling."""
     queue_wait_seconds: float = Field(default=30.0, ge=0)
     """How long a turn waits for another one of its conversation, or for a free place."""
     max_turns: int = Field(default=1000, ge=1)
+    """Turns that run at the same time in this process."""
     max_waiting: int = Field(default=1000, ge=0)
+    """Turns that may wait for a place; further ones get 429 `server_overloaded` at once."""
     max_body_bytes: int = Field(default=20 * 2**20, ge=1024)
+    """The largest request body."""
     max_image_bytes: int = Field(default=10 * 2**20, ge=1)
+    """The largest image."""
     image_seconds: float = Field(default=10.0, gt=0)
+    """How long fetching an image may take, redirects included."""
     image_allow_hosts: Names = ()
-    """Hosts from which images are fetched although their address is private."""
+    """Hosts from which images are fetched although their address is private, as `host` or `host:port`."""
     cors_origins: Names = ()
+    """Web pages that may call this server from a browser, as origins such as `https://chat.example.com`."""
     data_dir: Path = Field(default_factory=lambda: Path(platformdirs.user_data_dir("frontdesk", appauthor=False)))
+    """Where the secret is kept. If left out, Frontdesk's folder among the user's application data."""
     secret: SecretStr = SecretStr("")
     """Signs ids. Made and kept in the data folder if not given; give the same one to several servers."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """The least important kind of line to log."""
     log_format: Literal["auto", "console", "json"] = "auto"
+    """`auto` is `console` on a terminal, else `json`: one object on each line."""
     record_dir: Path | None = None
     """For debugging: write the raw backend stream of each turn to a file here. It holds what was said."""
 

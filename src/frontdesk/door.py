@@ -51,7 +51,7 @@ class Door:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        visit = _Visit(scope, send)
+        visit = _Visit(scope, send, self._metrics)
         structlog.contextvars.clear_contextvars()
         structlog.contextvars.bind_contextvars(request_id=visit.request_id)
         try:
@@ -92,13 +92,14 @@ class Door:
 class _Visit:
     """One request and its answer's head."""
 
-    def __init__(self, scope: Scope, send: Send) -> None:
+    def __init__(self, scope: Scope, send: Send, metrics: Metrics) -> None:
         self.began = time.perf_counter()
         self.request_id = f"req_{secrets.token_hex(16)}"
         self.status = 0  # 0: the client went away before there was an answer
         self.rate: RateState | None = None
         self._client_id = header(scope, b"x-client-request-id")[:512]
         self._send = send
+        self._metrics = metrics
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -114,6 +115,7 @@ class _Visit:
     async def refuse(self, error: GatewayError) -> None:
         """Answer with an error, unless an answer has begun."""
         if not self.status:
+            self._metrics.error(error.public_code)
             await send_error(self.send, error)
 
 

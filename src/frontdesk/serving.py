@@ -48,12 +48,18 @@ def server(settings: Settings) -> uvicorn.Server:
     return uvicorn.Server(config)
 
 
+def secrets_of(settings: Settings) -> list[str]:
+    """What must never be seen in a log."""
+    secrets = [*settings.api_keys, settings.letta_api_key, settings.secret, *(each.api_key for each in settings.letta)]
+    return [value for secret in secrets if (value := secret.get_secret_value())]
+
+
 def sockets_of(listener: socket.socket) -> list[socket.socket]:
     return [listener, *(listener.dup() for _ in range(ACCEPTS - 1))]
 
 
 def serve(settings: Settings, listener: socket.socket | None = None) -> None:
     """Serve until told to stop."""
-    logs.configure(settings.log_level, settings.log_format)
+    logs.configure(settings.log_level, settings.log_format, secrets=secrets_of(settings))
     listener = listener or listen(settings.host, settings.port)
     server(settings).run(sockets=sockets_of(listener))

@@ -245,6 +245,14 @@ def test_reasoning_comes_before_the_text_and_a_blank_line_parts_them() -> None:
     assert [line.strip() for line in shown.strip().splitlines()] == ["Hm.", "Yes.", "", "Good.", "", "Day."]
 
 
+def test_blocks_are_one_blank_line_apart_however_they_came() -> None:
+    text = "# Title\n\nText.\n\n```\ncode\n```\n\n| a |\n|---|\n| 1 |\n\n- one\n- two\n\nEnd."
+    expected = "Title  Text.  code  a ─ 1  • one • two  End."
+    for pieces in (words(text), [Piece("text", text)], [Piece("text", f"{text}\n\n")]):
+        shown = drawn(pieces, height=40)
+        assert " ".join(line.strip() for line in shown.strip().splitlines()) == expected
+
+
 def test_tags_are_shown_and_escapes_are_not() -> None:
     shown = drawn([Piece("text", "A List<String>, \x1b[2Jand\n\n<div>\nthis\n</div>")])
     assert "A List<String>, [2Jand" in shown

@@ -159,6 +159,13 @@ def test_without_a_gateway_one_is_made_for_the_turn(letta: Letta, env: dict[str,
     assert result.stderr == ""
 
 
+def test_a_gateway_that_cannot_start_is_told(letta: Letta, run: Run, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    result = run("doctor", LETTA_BASE_URL=letta[1], FRONTDESK_DATA_DIR=str(tmp_path / "file"))
+    assert (marks(result.stdout)["data"], marks(result.stdout)["turn"]) == ("fail", "fail")
+    assert "The gateway cannot start" in result.stdout
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="nothing is forbidden to root")
 def test_a_folder_without_rights(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)

@@ -259,8 +259,9 @@ def prompt() -> str:
     """A line, with editing and history where readline is. Raises Quit at Ctrl-D."""
     sign = "❯ " if (sys.stdout.encoding or "").lower().startswith("utf") else "> "
     with suppress(ImportError):
-        import readline  # noqa: F401 # pyright: ignore[reportUnusedImport]
+        import readline
 
+        readline.parse_and_bind("set enable-bracketed-paste on")  # pasted lines are one message
         sign = f"\001\033[1;36m\002{sign}\001\033[0m\002"  # the marks tell readline what has no width
     try:
         return input(sign).strip()

@@ -14,7 +14,7 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import SecretStr
 
@@ -28,8 +28,12 @@ from frontdesk.config import LettaServer, Settings, config_file
 from frontdesk.errors import BackendRejectedKey, BackendUnavailable, EndpointNotFound, GatewayError
 from frontdesk.turn import Agent
 
+if TYPE_CHECKING:
+    from uvicorn import Server
+
 SHORT_KEY = 16
 TURN_SECONDS = 120
+START_SECONDS = 20
 TRIAL = "This is a test of the connection. Please answer with the one word: ready"
 NO_DEMO = (3, 14)
 
@@ -267,6 +271,8 @@ def turn(settings: Settings, gateway: Gateway | None, served: Sequence[Agent], w
             return trial(made, name)
     except Trouble as trouble:
         return Finding("fail", "turn", trouble.message, trouble.mend)
+    except OSError as error:  # such as a data folder without rights
+        return Finding("fail", "turn", f"The gateway cannot start: {error}.", "Mend what is said above, and try again.")
 
 
 def whom(gateway: Gateway | None, served: Sequence[Agent]) -> str:
@@ -324,8 +330,17 @@ def running(settings: Settings) -> Generator[Gateway, None, None]:
     thread = threading.Thread(target=uvicorn.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
     try:
+        wait_until_started(uvicorn, thread)
         yield Gateway(f"http://127.0.0.1:{listener.getsockname()[1]}", key)
     finally:
         uvicorn.should_exit = True
         thread.join(15)
         listener.close()
+
+
+def wait_until_started(server: "Server", thread: threading.Thread) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while not server.started:
+        if not thread.is_alive() or time.monotonic() > deadline:
+            raise Trouble("The gateway does not start.", "`frontdesk serve` says why.")
+        time.sleep(0.01)

@@ -1,5 +1,6 @@
 """Showing an answer while it comes: on a terminal as markdown, elsewhere as the text it is."""
 
+import itertools
 import sys
 from collections.abc import Generator, Iterable
 from dataclasses import dataclass
@@ -132,8 +133,11 @@ class Page(Live):
             self.refresh()
 
     def _drawn(self, text: str) -> RenderableType:
+        """A block or several, with a blank line between them and after what was printed before."""
         apart = self._printed is not None and (self._kind == "text" or self._printed != self._kind)
-        return Group(*[Text("")] * apart, Trimmed(drawn(self._kind, text)))
+        parts = [Trimmed(drawn(self._kind, block)) for block in (blocks(text) if self._kind == "text" else [text])]
+        spaced = [line for part in parts for line in (Text(""), part)]
+        return Group(*spaced[0 if apart else 1 :])
 
     def _growing(self) -> RenderableType:
         return Text(self._tail[-LONG:]) if len(self._tail) > LONG else self._drawn(self._tail)
@@ -182,12 +186,15 @@ def markdown(text: str) -> Markdown:
     return page
 
 
+def blocks(text: str) -> list[str]:
+    """Markdown, cut between its outermost blocks: paragraphs, lists, tables, code."""
+    starts = [token.map[0] for token in PARSER.parse(text) if token.map and token.level == 0]
+    lines = text.split("\n")
+    cuts = [0, *(sum(len(line) + 1 for line in lines[:start]) for start in starts[1:]), len(text)]
+    return [text[begin:end] for begin, end in itertools.pairwise(cuts)]
+
+
 def finished(kind: Kind, text: str) -> int:
     """How much of a growing text is certain: whole lines of reasoning; of an answer, all blocks but the last."""
     whole = text.rfind("\n") + 1
-    if kind == "reasoning":
-        return whole
-    starts = [token.map[0] for token in PARSER.parse(text[:whole]) if token.map and token.level == 0]
-    if len(starts) < 2:
-        return 0
-    return sum(len(line) + 1 for line in text.split("\n")[: starts[-1]])
+    return whole if kind == "reasoning" else whole - len(blocks(text[:whole])[-1])

@@ -54,7 +54,7 @@ def serve_postgres(data: Path, socket_dir: Path) -> None:
     signal.signal(signal.SIGTERM, lambda *_: stopping.set())
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     owner = database_owner()
-    with lock(data.with_suffix(".lock")):
+    with lock(data.with_suffix(".lock")) as holding:
         end_orphan(data)
         if not data.exists():
             make_database(data, owner)
@@ -66,10 +66,12 @@ def serve_postgres(data: Path, socket_dir: Path) -> None:
         leash(stopping.set)
         try:
             wait_until_accepting(postmaster, data)
+            note(holding, UP)
             emit("ready")
             while not stopping.wait(0.2) and postmaster.poll() is None:
                 pass
         finally:
+            note(holding, "")
             end(postmaster)
             shutil.rmtree(socket_dir, ignore_errors=True)
     if not stopping.is_set():
@@ -96,21 +98,34 @@ def as_owner(owner: str | None) -> dict[str, Any]:
     return {"user": owner, "group": owner, "extra_groups": [], "cwd": "/"} if owner else {}
 
 
+UP = "up"
+"""What the lock file says while all is well. Else its keeper is starting or stopping, and worth waiting for."""
+
+
 @contextlib.contextmanager
 def lock(path: Path):
     """One Postgres per folder. Waits a little: the last one may still be stopping after its parent was killed."""
-    with path.open("w") as file:
-        deadline = time.monotonic() + 20
+    with path.open("a+") as file:
+        began = time.monotonic()
         while True:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                if time.monotonic() > deadline:
-                    raise SystemExit(f"another Letta uses {path.parent}") from None
+                if time.monotonic() - began > (2 if path.read_text() == UP else 20):
+                    raise SystemExit(f"Another Letta runs on {path.parent}.") from None
                 time.sleep(0.1)
             else:
                 break
-        yield
+        note(file, "")
+        yield file
+
+
+def note(file: Any, state: str) -> None:
+    """Write down how things stand, for who waits for the lock."""
+    file.seek(0)
+    file.truncate()
+    file.write(state)
+    file.flush()
 
 
 def end_orphan(data: Path) -> None:
@@ -289,6 +304,7 @@ async def prepare_tables() -> None:
     await wait_for_database(engine)
     async with engine.begin() as connection:
         if await connection.scalar(text("select to_regclass('message_seq_id')")):
+            await correct_providers(connection)
             return
         await connection.execute(text("create extension if not exists vector"))
         await connection.run_sync(Base.metadata.create_all)
@@ -296,6 +312,46 @@ async def prepare_tables() -> None:
         await connection.execute(
             text("alter table messages alter column sequence_id set default nextval('message_seq_id')")
         )
+
+
+async def correct_providers(connection: Any) -> None:
+    """Bring what the database knows about model providers into line with today's settings.
+
+    Letta writes the environment's providers down at first sight, and goes by that from then on: another address is
+    ignored, and a provider that was away for one start stays away. Its models it lists anew at each start, but trips
+    over those it had marked as deleted. Rows without an organization are the environment's.
+    """
+    from sqlalchemy import text
+
+    await connection.execute(text("delete from provider_models where organization_id is null"))
+    # Steps refer to providers, so these stay. Letta marks those which are not configured as deleted, again.
+    await connection.execute(text("update providers set is_deleted = false where organization_id is null"))
+    for provider, address, handles, endpoint in addresses():
+        await connection.execute(
+            text("update providers set base_url = :address where organization_id is null and name = :provider"),
+            {"address": address, "provider": provider},
+        )
+        await connection.execute(
+            text(
+                "update agents set llm_config ="
+                " jsonb_set(llm_config::jsonb, '{model_endpoint}', to_jsonb(cast(:endpoint as text)))::json where"
+                " llm_config->>'provider_name' = :provider and llm_config->>'provider_category' = 'base'"
+                " and starts_with(llm_config->>'handle', :handles)"
+            ),
+            {"endpoint": endpoint, "provider": provider, "handles": handles},
+        )
+
+
+def addresses() -> list[tuple[str, str, str, str]]:
+    """The providers whose address is a setting: name, address, how handles of models there begin, their endpoint."""
+    from letta.settings import model_settings
+
+    openai = model_settings.openai_api_base
+    handles = "openai/" if openai == "https://api.openai.com/v1" else "openai-proxy/"
+    found = [("openai", openai, handles, openai)]
+    if ollama := model_settings.ollama_base_url:
+        found.append(("ollama", ollama, "ollama/", ollama if ollama.endswith("/v1") else f"{ollama.rstrip('/')}/v1"))
+    return found
 
 
 async def wait_for_database(engine: Any) -> None:

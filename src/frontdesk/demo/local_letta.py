@@ -71,8 +71,24 @@ def install(progress: Progress | None = None) -> Path:
 
 
 def cache_folder() -> Path:
-    """Where environments live: FRONTDESK_CACHE_DIR, else the user's cache folder."""
-    return Path(os.environ.get("FRONTDESK_CACHE_DIR") or platformdirs.user_cache_dir("frontdesk")).resolve()
+    """Where environments live: FRONTDESK_CACHE_DIR, else a cache folder: the user's, for root the system's.
+
+    Postgres does not run as root, so its own user needs a way in, which no home folder should have to give.
+    """
+    if given := os.environ.get("FRONTDESK_CACHE_DIR"):
+        return Path(given).resolve()
+    return Path("/var/cache/frontdesk" if is_root() else platformdirs.user_cache_dir("frontdesk", appauthor=False))
+
+
+def data_folder() -> Path:
+    """Where databases live: FRONTDESK_DATA_DIR, else a data folder: the user's, for root the system's."""
+    if given := os.environ.get("FRONTDESK_DATA_DIR"):
+        return Path(given).resolve()
+    return Path("/var/lib/frontdesk" if is_root() else platformdirs.user_data_dir("frontdesk", appauthor=False))
+
+
+def is_root() -> bool:
+    return hasattr(os, "geteuid") and os.geteuid() == 0
 
 
 def is_complete(folder: Path) -> bool:

@@ -5,7 +5,10 @@ Nothing is ever sent twice: a repeated message would be appended twice.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+import re
+import time
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self
 
@@ -17,16 +20,21 @@ from frontdesk.errors import AgentFailed, BackendUnavailable
 
 # Without this header Letta loads every relation of every agent (5 to 20 times slower) and refuses streams.
 SDK_HEADERS = {"X-Stainless-Package-Version": "1.12.1"}
+Watch = Callable[[str, float, bool], object]
+"""Told of every call: which, after how many seconds, and whether it was answered well."""
+
 Query = Mapping[str, Any] | Sequence[tuple[str, str]]
 
+ID = re.compile(r"(agent|conv|run)-[0-9a-f-]{36}")
 KEEPALIVE_SECONDS = 3.0  # Letta closes idle connections after 5 s; a shorter life avoids the race
 CONTROL_SECONDS = 30.0
 CONNECT_SECONDS = 5.0
 
 
 class LettaClient:
-    def __init__(self, base_url: str, api_key: str = "", project: str = "") -> None:
+    def __init__(self, base_url: str, api_key: str = "", project: str = "", watch: Watch | None = None) -> None:
         self._base_url = base_url.rstrip("/")
+        self._watch = watch
         self._headers = dict(SDK_HEADERS)
         if api_key:
             self._headers["Authorization"] = f"Bearer {api_key}"
@@ -60,6 +68,21 @@ class LettaClient:
 
     async def call(self, method: str, path: str, body: Any = None, params: Query | None = None) -> Any:
         """The decoded JSON answer. Raises the error for what came instead."""
+        with self._watched(method, path):
+            return await self._call(method, path, body, params)
+
+    @contextmanager
+    def _watched(self, method: str, path: str) -> Generator[None]:
+        began = time.perf_counter()
+        answered = False
+        try:
+            yield
+            answered = True
+        finally:
+            if self._watch:
+                self._watch(f"{method} {ID.sub('{id}', path)}", time.perf_counter() - began, answered)
+
+    async def _call(self, method: str, path: str, body: Any, params: Query | None) -> Any:
         try:
             async with (
                 asyncio.timeout(CONTROL_SECONDS),
@@ -79,7 +102,8 @@ class LettaClient:
     ) -> AsyncGenerator[tuple[bytes, "Watchdog"], None]:
         """Send a message and yield what each read brings, with the watchdog which the reader must `feed` with every
         sign of work: pings are none."""
-        response = await self._send(path, body, silence_seconds)
+        with self._watched("POST", path):
+            response = await self._send(path, body, silence_seconds)
         try:
             with Watchdog(response, silence_seconds) as watchdog:
                 while data := await response.content.readany():

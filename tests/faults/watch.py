@@ -1,0 +1,95 @@
+"""A gateway one can look into: its health, its metrics, and what runs on its event loop."""
+
+import asyncio
+import re
+import threading
+import time
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from frontdesk.config import Settings
+from frontdesk.serving import listen, server, sockets_of
+from tests.served import Served, wait_until_listed
+
+PATIENCE_SECONDS = 20.0
+
+
+@dataclass(frozen=True)
+class Watched(Served):
+    loop: asyncio.AbstractEventLoop
+    key: str = ""
+
+    def client(self, **options: Any) -> Any:
+        return super().client(**({"api_key": self.key} if self.key else {}) | options)
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"authorization": f"Bearer {self.key}"} if self.key else {}
+
+    def health(self) -> dict[str, Any]:
+        return httpx.get(f"{self.url}/health", headers=self.headers).json()
+
+    def metric(self, name: str) -> float:
+        """The sum of a metric's series."""
+        page = httpx.get(f"{self.url}/metrics", headers=self.headers).text
+        return sum(float(value) for value in re.findall(rf"^{name}(?:{{.*}})? (\S+)$", page, re.MULTILINE))
+
+    def busy(self) -> tuple[int, int, float, list[str]]:
+        """Turns in flight and waiting, active turns by the metrics, and tasks of turns. All nothing when idle."""
+        turns = self.health()["turns"]
+        return turns["in_flight"], turns["waiting"], self.metric("frontdesk_active_turns"), self.turn_tasks()
+
+    def turn_tasks(self) -> list[str]:
+        """Tasks which belong to a turn: everything but the server's and the background's."""
+        future = asyncio.run_coroutine_threadsafe(task_names(), self.loop)
+        return [name for name in future.result(5) if re.search(r"pump|watch|_write|_stop_agent|StreamedReply", name)]
+
+    def wait_until_idle(self) -> None:
+        until(lambda: self.busy() == (0, 0, 0.0, []), lambda: f"still busy: {self.busy()}")
+
+
+async def task_names() -> list[str]:
+    return [repr(task.get_coro()) for task in asyncio.all_tasks()]
+
+
+def until(
+    condition: Callable[[], object], complaint: Callable[[], str] = lambda: "it never came", seconds: float = 0
+) -> None:
+    """Wait for a condition, for a bounded time."""
+    deadline = time.monotonic() + (seconds or PATIENCE_SECONDS)
+    while not condition():
+        if time.monotonic() > deadline:
+            raise AssertionError(complaint())
+        threading.Event().wait(0.01)
+
+
+@contextmanager
+def watched(data_dir: Path, **settings: Any) -> Generator[Watched]:
+    """As `tests.served.served`, with a view inside."""
+    values: dict[str, Any] = {"data_dir": data_dir, "port": 0, "models_refresh_seconds": 5.0} | settings
+    listener = listen("127.0.0.1", 0)
+    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    running = server(Settings(_env_file=None, **values))  # pyright: ignore[reportCallIssue]
+    loop = asyncio.new_event_loop()
+
+    def run() -> None:
+        with asyncio.Runner(loop_factory=lambda: loop) as runner:
+            runner.run(running.serve(sockets=sockets_of(listener)))
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    try:
+        keys = values.get("api_keys", "")
+        key = keys.split(",")[0] if isinstance(keys, str) else ""
+        gateway = Watched(url, loop, key)
+        wait_until_listed(url, gateway.headers)
+        yield gateway
+    finally:
+        running.should_exit = True
+        thread.join(timeout=30)
+        assert not thread.is_alive(), "the gateway did not stop"
