@@ -14,6 +14,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
+from starlette.types import ASGIApp
 
 from frontdesk import __version__
 from frontdesk.backends.letta import LettaBackend, LettaSettings
@@ -45,6 +46,7 @@ from frontdesk.turn import Image
 EXPOSED_HEADERS = [
     "openai-processing-ms",
     "retry-after",
+    "retry-after-ms",
     "x-frontdesk-conversation",
     "x-frontdesk-identity",
     "x-frontdesk-ignored-params",
@@ -57,7 +59,7 @@ EXPOSED_HEADERS = [
 ]
 
 
-def create_app(settings: Settings) -> Door:
+def create_app(settings: Settings) -> ASGIApp:
     """The whole server as an ASGI application."""
     metrics = Metrics()
     directory = Directory(
@@ -100,15 +102,16 @@ def create_app(settings: Settings) -> Door:
         app.include_router(about.router(directory, gateway, metrics), prefix=prefix, include_in_schema=not prefix)
     describe(app)
     add_error_handlers(app, metrics)
-    if settings.cors_origins:
-        app.add_middleware(
-            CORSMiddleware,
-            allow_origins=list(settings.cors_origins),
-            allow_methods=["*"],
-            allow_headers=["*"],
-            expose_headers=EXPOSED_HEADERS,
-        )
-    return Door(app, Keyring(settings), Limits(settings), metrics)
+    door = Door(app, Keyring(settings), Limits(settings), metrics)
+    if not settings.cors_origins:
+        return door
+    return CORSMiddleware(  # around the door: else a page could not read why it was refused
+        door,
+        allow_origins=list(settings.cors_origins),
+        allow_methods=["*"],
+        allow_headers=["*"],
+        expose_headers=EXPOSED_HEADERS,
+    )
 
 
 def letta_backend(server: LettaServer, settings: Settings, metrics: Metrics | None = None) -> LettaBackend:

@@ -139,6 +139,8 @@ class Settings(BaseSettings):
     """When the client goes away: `detach`, `cancel`, or `grace:<seconds>s` before cancelling."""
     queue_wait_seconds: float = Field(default=30.0, ge=0)
     """How long a turn waits for another one of its conversation, or for a free place."""
+    shutdown_seconds: int = Field(default=10, ge=0)
+    """How long running turns may go on when the server is told to stop; then they are cancelled."""
     max_turns: int = Field(default=1000, ge=1)
     """Turns that run at the same time in this process."""
     max_waiting: int = Field(default=1000, ge=0)

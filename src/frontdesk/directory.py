@@ -5,7 +5,7 @@ A chat request never waits for a listing. Names are exact; two agents of one nam
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import structlog
@@ -15,6 +15,12 @@ from frontdesk.ports import Backend
 from frontdesk.turn import Agent, Mode, Principal
 
 log = structlog.get_logger(__name__)
+
+UNKNOWN_SECONDS = 1.0
+"""How long a backend is not asked again for a name it does not know: a new agent may still be called almost at once."""
+
+MAX_UNKNOWN = 1000
+MAX_LOOK_UPS = 10  # at the same time
 
 MODES: Mapping[str, Mode] = {":stateless": "stateless", ":single": "single"}
 
@@ -38,6 +44,9 @@ class Directory:
         self._aliases = dict(aliases)
         self._refresh_seconds = refresh_seconds
         self._task: asyncio.Task[None] | None = None
+        self._unknown: dict[tuple[str, ...], float] = {}  # look-up → until when it needs no repetition
+        self._asking: dict[tuple[str, ...], asyncio.Task[list[Agent]]] = {}
+        self._places = asyncio.Semaphore(MAX_LOOK_UPS)
 
     @property
     def listings(self) -> Mapping[str, Listing]:
@@ -86,6 +95,8 @@ class Directory:
         if listing.error:
             log.info("backend is back", backend=backend.name, agents=len(agents))
         self._keep(listing, agents)
+        listing.seen = time.time()
+        listing.error = ""
 
     def _keep(self, listing: Listing, agents: Sequence[Agent]) -> None:
         names: dict[str, tuple[str, ...]] = {}
@@ -93,8 +104,6 @@ class Directory:
             names[agent.name] = (*names.get(agent.name, ()), agent.id)
         listing.agents = {agent.id: agent for agent in agents}
         listing.by_name = names
-        listing.seen = time.time()
-        listing.error = ""
 
     def forget(self, agent: Agent) -> None:
         """The backend says there is no such agent any more."""
@@ -117,12 +126,7 @@ class Directory:
 
         Raises AgentNotFound, also when two agents share the name; Forbidden if the key may not use it.
         """
-        agents = await self._named(self._aliases.get(model, model))
-        mode: Mode = "auto"
-        for suffix in MODES:
-            if not agents and model.endswith(suffix):
-                stem = model.removesuffix(suffix)
-                agents, mode = await self._named(self._aliases.get(stem, stem)), MODES[suffix]
+        agents, mode = await self._meant(model)
         if not agents:
             raise AgentNotFound(
                 f"There is no agent {model[:200]!r} here. GET /v1/models lists the agents.", param="model"
@@ -137,26 +141,61 @@ class Directory:
             )
         return allowed[0], mode
 
-    async def _named(self, name: str) -> list[Agent]:
-        """The agents of a name, id, or `backend/name`: from the listing, else asked for."""
-        if known := self._known(name, self._listings):
-            return known
-        head, slash, rest = name.partition("/")
-        if slash and head in self._backends:
-            only = {head: self._listings[head]}
-            return self._known(rest, only) or await self._look_up(rest, [self._backends[head]])
-        return await self._look_up(name, list(self._backends.values()))
+    async def _meant(self, model: str) -> tuple[list[Agent], Mode]:
+        """The agents of a model string and its mode: from the listing, else asked for. A suffix may be a name's own."""
+        readings: list[tuple[str, Mode]] = [(self._aliases.get(model, model), "auto")]
+        for suffix, mode in MODES.items():
+            if model.endswith(suffix):
+                stem = model.removesuffix(suffix)
+                readings.append((self._aliases.get(stem, stem), mode))
+        for name, mode in readings:
+            if known := self._known(name):
+                return known, mode
+        for name, mode in readings:
+            if found := await self._look_up(*self._place(name)):
+                return found, mode
+        return [], "auto"
 
-    def _known(self, name: str, listings: Mapping[str, Listing]) -> list[Agent]:
+    def _place(self, name: str) -> tuple[str, tuple[str, ...]]:
+        """The name proper and the backends it may be at: all, unless it says one as `backend/name`."""
+        head, slash, rest = name.partition("/")
+        return (rest, (head,)) if slash and head in self._backends else (name, tuple(self._backends))
+
+    def _known(self, name: str) -> list[Agent]:
+        return self._listed(name, self._backends) or self._listed(*self._place(name))
+
+    def _listed(self, name: str, backends: Iterable[str]) -> list[Agent]:
         found: list[Agent] = []
-        for listing in listings.values():
+        for listing in (self._listings[backend] for backend in backends):
             ids = (name,) if name in listing.agents else listing.by_name.get(name, ())
             found += [listing.agents[agent_id] for agent_id in ids]
         return found
 
-    async def _look_up(self, name: str, backends: Sequence[Backend]) -> list[Agent]:
-        """Ask the backends. One that is down hides nothing of the others, but alone it is the answer."""
-        answers = await asyncio.gather(*(backend.find(name) for backend in backends), return_exceptions=True)
+    async def _look_up(self, name: str, backends: tuple[str, ...]) -> list[Agent]:
+        """Ask the backends, once for all who want to know at the same time, and not again at once for nothing."""
+        key = (name, *backends)
+        if self._unknown.get(key, 0.0) > time.monotonic():
+            return []
+        task = self._asking.get(key)
+        if task is None:
+            task = self._asking[key] = asyncio.create_task(self._ask(key))
+            task.add_done_callback(lambda done: self._asked(key, done))
+        return await asyncio.shield(task)
+
+    def _asked(self, key: tuple[str, ...], task: asyncio.Task[list[Agent]]) -> None:
+        del self._asking[key]
+        if task.cancelled() or task.exception() or task.result():
+            return
+        while len(self._unknown) >= MAX_UNKNOWN:
+            del self._unknown[next(iter(self._unknown))]
+        self._unknown.pop(key, None)
+        self._unknown[key] = time.monotonic() + UNKNOWN_SECONDS
+
+    async def _ask(self, key: tuple[str, ...]) -> list[Agent]:
+        """One that is down hides nothing of the others, but alone it is the answer."""
+        name, backends = key[0], [self._backends[name] for name in key[1:]]
+        async with self._places:
+            answers = await asyncio.gather(*(backend.find(name) for backend in backends), return_exceptions=True)
         found: list[Agent] = []
         failures: list[BaseException] = []
         for backend, answer in zip(backends, answers, strict=True):

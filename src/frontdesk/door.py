@@ -3,6 +3,7 @@
 A plain ASGI wrapper, so that a streamed chunk costs one more function call and nothing else.
 """
 
+import asyncio
 import secrets
 import time
 from collections.abc import Callable, Mapping, MutableMapping
@@ -12,7 +13,7 @@ import msgspec
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from frontdesk.errors import GatewayError
+from frontdesk.errors import GatewayError, ShuttingDown
 from frontdesk.observe.metrics import Metrics
 from frontdesk.policies.auth import Caller, Keyring
 from frontdesk.policies.limits import Limits, RateState, RequestRateExceeded
@@ -62,6 +63,8 @@ class Door:
             await visit.refuse(error)
         except GatewayError as error:
             await visit.refuse(error)
+        except asyncio.CancelledError:  # by the server, which ends
+            await visit.refuse(ShuttingDown("The gateway is shutting down."))
         except Exception:
             log.exception("request failed", path=scope["path"])
             await visit.refuse(GatewayError("The gateway failed. Its log has the reason under this request id."))
@@ -94,7 +97,7 @@ class _Visit:
 
     def __init__(self, scope: Scope, send: Send, metrics: Metrics) -> None:
         self.began = time.perf_counter()
-        self.request_id = f"req_{secrets.token_hex(16)}"
+        self.request_id = new_request_id()
         self.status = 0  # 0: the client went away before there was an answer
         self.rate: RateState | None = None
         self._client_id = header(scope, b"x-client-request-id")[:512]
@@ -117,6 +120,10 @@ class _Visit:
         if not self.status:
             self._metrics.error(error.public_code)
             await send_error(self.send, error)
+
+
+def new_request_id() -> str:
+    return f"req_{secrets.token_hex(16)}"
 
 
 def encoded(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:

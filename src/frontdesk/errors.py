@@ -14,6 +14,7 @@
     ├── ConversationBusy          another turn is running there; nothing was appended
     ├── RateLimited               our own limit; nothing was appended
     ├── Overloaded                more turns in flight than this server takes
+    ├── ShuttingDown              this server ends, and the turn with it
     └── BackendError              the agent's side failed
         ├── BackendUnavailable    not reached, or it refused before it took the turn
         ├── BackendRejectedKey    the gateway's own key for the backend is wrong
@@ -117,6 +118,10 @@ class RateLimited(GatewayError):
 
 class Overloaded(RateLimited):
     code = "server_overloaded"
+
+
+class ShuttingDown(GatewayError):
+    code = "server_shutting_down"
 
 
 class BackendError(GatewayError):

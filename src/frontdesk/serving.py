@@ -2,18 +2,55 @@
 
 import socket
 
+import msgspec
 import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from frontdesk.app import create_app
 from frontdesk.config import Settings
+from frontdesk.door import new_request_id
+from frontdesk.errors import InvalidRequest
 from frontdesk.observe import logs
+from frontdesk.protocols.openai_errors import body_of
 
 ACCEPTS = 16
 """uvloop accepts one connection per turn of its loop and listening socket; under load new clients then wait for
 seconds. The same socket registered several times is accepted from several times (docs/performance.md)."""
 
 BACKLOG = 4096
-SHUTDOWN_SECONDS = 10
+MAX_HEAD_BYTES = 64 * 1024
+
+class Wire(HttpToolsProtocol):
+    """HTTP as uvicorn reads it, with a bound on a request's head, which anybody can send, and JSON for its refusals."""
+
+    _in_head = True
+    _head_bytes = 0
+
+    def data_received(self, data: bytes) -> None:
+        was_in_head = self._in_head
+        super().data_received(data)
+        if was_in_head and self._in_head:
+            self._head_bytes += len(data)
+            if self._head_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
+                self.send_400_response(f"The request's head is larger than {MAX_HEAD_BYTES} bytes.")
+
+    def on_headers_complete(self) -> None:
+        self._in_head, self._head_bytes = False, 0
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        self._in_head = True
+        super().on_message_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """What the parser cannot read never reaches the door."""
+        body = msgspec.json.encode(body_of(InvalidRequest(msg, code="invalid_http")))
+        head = (
+            "HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\nconnection: close\r\n"
+            f"x-request-id: {new_request_id()}\r\ncontent-length: {len(body)}\r\n\r\n"
+        )
+        self.transport.write(head.encode() + body)
+        self.transport.close()
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -36,14 +73,16 @@ def server(settings: Settings) -> uvicorn.Server:
     """A server not yet started; give `sockets_of(listener)` to its `serve` or `run`."""
     config = uvicorn.Config(
         create_app(settings),
+        http=Wire,
         log_config=None,
+        log_level="warning",
         access_log=False,
         server_header=False,
         date_header=False,
         proxy_headers=False,
         backlog=BACKLOG,
         timeout_keep_alive=30,
-        timeout_graceful_shutdown=SHUTDOWN_SECONDS,
+        timeout_graceful_shutdown=settings.shutdown_seconds,
     )
     return uvicorn.Server(config)
 

@@ -65,6 +65,13 @@ def test_a_port_in_use_is_one_clear_line(run: Run) -> None:
     assert f"--port {port + 1}" in result.stderr
 
 
+def test_a_data_folder_that_cannot_be_used_is_told(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    result = run("serve", "--port", "0", FRONTDESK_DATA_DIR=str(tmp_path / "file"))
+    assert "error: The gateway cannot start: " in result.stderr
+    assert result.exit_code == 1
+
+
 def test_it_tells_where_it_serves_and_ends_quietly(env: dict[str, str], tmp_path: Path) -> None:
     command = [sys.executable, "-m", "frontdesk", "serve", "--port", "0", "--letta-url", "http://u:pw@127.0.0.1:9"]
     with subprocess.Popen(command, env=env, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:

@@ -324,18 +324,17 @@ def running(settings: Settings) -> Generator[Gateway, None, None]:
 
     key = secrets.token_hex(24)
     own = {"host": "127.0.0.1", "api_keys": (SecretStr(key),), "keys": (), "record_dir": None}
-    logs.configure("error", "console")
-    listener = listen("127.0.0.1", 0)
-    uvicorn = server(settings.model_copy(update=own))
-    thread = threading.Thread(target=uvicorn.run, kwargs={"sockets": [listener]}, daemon=True)
-    thread.start()
-    try:
-        wait_until_started(uvicorn, thread)
-        yield Gateway(f"http://127.0.0.1:{listener.getsockname()[1]}", key)
-    finally:
-        uvicorn.should_exit = True
-        thread.join(15)
-        listener.close()
+    with listen("127.0.0.1", 0) as listener:
+        uvicorn = server(settings.model_copy(update=own))
+        logs.configure("error", "console")
+        thread = threading.Thread(target=uvicorn.run, kwargs={"sockets": [listener]}, daemon=True)
+        thread.start()
+        try:
+            wait_until_started(uvicorn, thread)
+            yield Gateway(f"http://127.0.0.1:{listener.getsockname()[1]}", key)
+        finally:
+            uvicorn.should_exit = True
+            thread.join(15)
 
 
 def wait_until_started(server: "Server", thread: threading.Thread) -> None:

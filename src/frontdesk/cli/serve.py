@@ -37,8 +37,11 @@ def serve(
     listener = listening(settings)
     settings = settings.model_copy(update={"port": listener.getsockname()[1]})
     err.print(banner(settings))
-    with suppress(KeyboardInterrupt):
-        run(settings, listener)
+    try:
+        with listener, suppress(KeyboardInterrupt):
+            run(settings, listener)
+    except OSError as error:  # such as a data folder without rights
+        raise Trouble(f"The gateway cannot start: {error}.", "`frontdesk doctor` looks for more.") from error
 
 
 def check_safe(settings: "Settings") -> None:

@@ -3,7 +3,7 @@
 """Runs inside Letta's environment: `postgres` keeps a database up, `server` is Letta itself.
 
 `local_letta.py` starts both. The protocol is the same for each: stdout says `stage <text>`, `port <number>` and at last
-`ready`, and stdin is a leash: when it closes, because our parent stopped us or was killed, we leave and take everything
+`ready` (or `failed <why>`), and stdin is a leash: when it closes, because our parent stopped us or was killed, we leave and take everything
 we started along. What is printed otherwise goes to stderr, which is the log.
 """
 
@@ -112,7 +112,8 @@ def lock(path: Path):
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 if time.monotonic() - began > (2 if path.read_text() == UP else 20):
-                    raise SystemExit(f"Another Letta runs on {path.parent}.") from None
+                    emit(f"failed Another Letta server already runs on {path.parent}.")
+                    raise SystemExit(1) from None
                 time.sleep(0.1)
             else:
                 break

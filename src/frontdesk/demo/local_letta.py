@@ -42,6 +42,10 @@ class LocalLettaError(Exception):
     """Letta could not be installed or started. The message says what to do, or ends with the last lines of its log."""
 
 
+class NoModels(LocalLettaError):
+    """Letta runs, but its model provider did not tell which models there are: a wrong key or address, most likely."""
+
+
 def silent(_stage: str) -> None:
     """Report progress to nobody."""
 
@@ -213,7 +217,8 @@ class LettaOptions:
 class LocalLetta:
     """A Letta server with its own Postgres, in two child processes that end when this process ends, however it ends.
 
-    Agents and their memory live in `data_dir`, and are found again when Letta is started on the same folder.
+    Agents and their memory live in `data_dir`, and are found again when Letta is started on the same folder, also with
+    a model at another address. One server at a time can run on a folder.
     Safe to use from several threads.
     """
 
@@ -330,9 +335,7 @@ class LocalLetta:
             models = client.get("/v1/models/").raise_for_status().json()
         if all(model["provider_name"] == "letta" for model in models):
             source = self.options.model_base_url or "any provider"
-            raise LocalLettaError(
-                f"Letta got no list of models from {source}.\n{self._letta.tail() if self._letta else ''}"
-            )
+            raise NoModels(f"Letta got no list of models from {source}.\n{self._letta.tail() if self._letta else ''}")
 
     def _environment(self) -> dict[str, str]:
         assert self._environment_folder
@@ -406,6 +409,9 @@ class Child:
                     port = int(number)
                 case ["stage", stage]:
                     progress(stage)
+                case ["failed", why]:
+                    self.stop(signal.SIGKILL)
+                    raise LocalLettaError(why)
                 case _:
                     pass
         self.stop(signal.SIGKILL)

@@ -24,6 +24,7 @@ from frontdesk.errors import (
     ProviderTimeout,
     RateLimited,
     RequestTooLarge,
+    ShuttingDown,
     Unauthenticated,
 )
 
@@ -42,6 +43,7 @@ STATUS: dict[type[GatewayError], tuple[int, str]] = {
     AgentFailed: (500, "server_error"),
     ProviderError: (502, "server_error"),
     BackendUnavailable: (503, "server_error"),
+    ShuttingDown: (503, "server_error"),
     ProviderTimeout: (504, "server_error"),
     AgentTimeout: (504, "server_error"),
     BackendError: (502, "server_error"),

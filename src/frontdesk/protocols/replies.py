@@ -16,7 +16,7 @@ import msgspec
 import structlog
 from starlette.types import Receive, Scope, Send
 
-from frontdesk.errors import GatewayError
+from frontdesk.errors import GatewayError, ShuttingDown
 from frontdesk.gateway import Run
 from frontdesk.stream import Collector, Reply
 from frontdesk.turn import Batch
@@ -119,6 +119,8 @@ class StreamedReply:
         self._delivery = delivery
         self._committed = False
         self._commit_task: asyncio.Task[None] | None = None
+        self._writing = 0
+        self._ended = False
         self.sent = 0.0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -134,12 +136,17 @@ class StreamedReply:
                 raise
             log.warning("turn failed in mid-stream", turn=self._run.turn.id, code=error.public_code)
             await self._write(self._encoder.error(error), more=False)
+        except asyncio.CancelledError:  # by the server, which ends: a client that sees no reason takes this for all
+            if not self._committed:
+                raise
+            await self._write(self._encoder.error(ShuttingDown("The gateway is shutting down.")), more=False)
         except Exception:
             if not self._committed:
                 raise
             log.exception("turn failed in mid-stream", turn=self._run.turn.id)
             await self._write(self._encoder.error(GatewayError("The gateway failed.")), more=False)
         finally:
+            self._ended = True
             timer.cancel()
             self._delivery.heartbeat.forget(self)
 
@@ -153,17 +160,26 @@ class StreamedReply:
             self._commit_task = asyncio.ensure_future(self._write(b""))
 
     async def _write(self, data: bytes, *, more: bool = True) -> None:
-        if not self._committed:
-            self._committed = True
-            headers = SSE_HEADERS + self._headers()
-            await self._send({"type": "http.response.start", "status": 200, "headers": headers})
-            data = self._encoder.begin() + data
-            self._delivery.heartbeat.watch(self)
-        self.sent = time.monotonic()
-        if data or not more:
-            await self._send({"type": "http.response.body", "body": data, "more_body": more})
+        if self._ended:  # a keep-alive, or the late commit, that was about to be sent when the turn ended
+            return
+        self._ended = not more
+        self._writing += 1
+        try:
+            if not self._committed:
+                self._committed = True
+                headers = SSE_HEADERS + self._headers()
+                await self._send({"type": "http.response.start", "status": 200, "headers": headers})
+                data = self._encoder.begin() + data
+                self._delivery.heartbeat.watch(self)
+            self.sent = time.monotonic()
+            if data or not more:
+                await self._send({"type": "http.response.body", "body": data, "more_body": more})
+        finally:
+            self._writing -= 1
 
     async def keep_alive(self) -> None:
+        if self._writing:  # the client does not read what it was sent before
+            return
         if noop := self._encoder.keepalive():
             with suppress(OSError):
                 await self._write(noop)

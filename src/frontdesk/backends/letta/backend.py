@@ -8,8 +8,8 @@ one thread per agent.
 import asyncio
 import re
 import uuid
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from fnmatch import fnmatchcase
@@ -19,7 +19,7 @@ from frontdesk.backends.letta import encode
 from frontdesk.backends.letta.client import LettaClient
 from frontdesk.backends.letta.failures import AwaitingApproval, WrongCallIds
 from frontdesk.backends.letta.translate import ServerSentEvents, Translator
-from frontdesk.errors import EndpointNotFound, GatewayError, InvalidRequest, NotFound
+from frontdesk.errors import BackendUnavailable, EndpointNotFound, GatewayError, InvalidRequest, NotFound
 from frontdesk.ports import Placement
 from frontdesk.turn import Agent, Batch, Call, Thread, Turn
 
@@ -97,10 +97,11 @@ class LettaBackend:
             after = page[-1]["id"]
 
     async def find(self, name: str) -> Sequence[Agent]:
-        if re.fullmatch(r"agent-[0-9a-f-]{36}", name):
-            with suppress(NotFound, InvalidRequest):
-                return self._chosen([await self._client.get(f"/v1/agents/{name}", self._query())])
-        return self._chosen(await self._client.get("/v1/agents/", self._query(name=name)))
+        with as_letta_speaks():
+            if re.fullmatch(r"agent-[0-9a-f-]{36}", name):
+                with suppress(NotFound, InvalidRequest):
+                    return self._chosen([await self._client.get(f"/v1/agents/{name}", self._query())])
+            return self._chosen(await self._client.get("/v1/agents/", self._query(name=name)))
 
     async def ping(self) -> str:
         return str((await self._client.get("/v1/health/")).get("version", ""))
@@ -156,7 +157,8 @@ class LettaBackend:
         except EndpointNotFound:
             self._has_conversations = False  # a server from before conversations: each agent has one thread
             return OWN_THREAD
-        return thread_of(row)
+        with as_letta_speaks():
+            return thread_of(row)
 
     def _separates(self, agent: Agent) -> bool:
         return agent.conversations and self._has_conversations
@@ -166,7 +168,8 @@ class LettaBackend:
             return OWN_THREAD
         query = {"agent_id": agent.id, "summary_search": f"pin={pin}", "limit": 1}
         rows = await self._client.get("/v1/conversations/", query)
-        return next((thread for row in rows if (thread := thread_of(row)).pin == pin), None)
+        with as_letta_speaks():
+            return next((thread for row in rows if (thread := thread_of(row)).pin == pin), None)
 
     async def thread(self, agent: Agent, thread_id: str) -> Thread | None:
         if thread_id == OWN_THREAD.id:
@@ -175,7 +178,8 @@ class LettaBackend:
             row = await self._client.get(f"/v1/conversations/conv-{thread_id}")
         except (NotFound, InvalidRequest):
             return None
-        return thread_of(row) if row.get("agent_id") == agent.id else None
+        with as_letta_speaks():
+            return thread_of(row) if row.get("agent_id") == agent.id else None
 
     async def calls(self, agent: Agent, thread: Thread) -> Sequence[Call]:
         return calls_in(await self._latest(agent, thread))
@@ -274,6 +278,15 @@ class LettaBackend:
 
     async def aclose(self) -> None:
         await self._client.aclose()
+
+
+@contextmanager
+def as_letta_speaks() -> Generator[None]:
+    """JSON of another shape means that something else listens there."""
+    try:
+        yield
+    except (AttributeError, KeyError, TypeError) as error:
+        raise BackendUnavailable("Something answers at the Letta server's address, but not as Letta does.") from error
 
 
 def matches(name: str, pattern: str) -> bool:

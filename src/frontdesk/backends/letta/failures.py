@@ -28,6 +28,8 @@ from frontdesk.errors import (
     ProviderTimeout,
 )
 
+BUSY_SECONDS = 2.0  # Letta does not say how long; a turn may end at any moment
+
 CONTEXT = "This conversation exceeds the agent's maximum context length. Shorten it and try again."
 
 BY_TYPE: dict[str, type[BackendError]] = {
@@ -90,7 +92,9 @@ def failure(
         expected = tuple(re.findall(r"'([^']+)'", found.group(1)))
         return WrongCallIds("The tool results do not answer the calls the agent waits for.", expected)
     if "Another request" in text and "being processed" in text:
-        return ConversationBusy("Another client is talking to this conversation on the Letta server.")
+        return ConversationBusy(
+            "Another client is talking to this conversation on the Letta server.", retry_after_seconds=BUSY_SECONDS
+        )
     prefix = text.split(":", 1)[0].strip()
     cls = BY_TYPE.get(kind) or BY_PREFIX.get(prefix) or AgentFailed
     if cls is ProviderRateLimited and "insufficient_quota" in text:

@@ -146,7 +146,11 @@ class Translator:
             if data == DONE:
                 self.done = True
             elif data:
-                message = decode(data)
+                try:
+                    message = decode(data)
+                except AgentFailed as error:
+                    self.failed = self.failed or error
+                    break
                 match message.message_type:
                     case "assistant_message":
                         self._text(message, events)
