@@ -25,6 +25,7 @@ check: .venv/.ready  ## Format, lint, types, import contracts, generated docs
 	@$(BIN)/lint-imports --no-cache
 	@$(BIN)/pyright
 	@$(BIN)/python -m tests.requirements --check
+	@$(BIN)/python -m tests.docs --check
 
 format: .venv/.ready  ## Format and mend what can be mended
 	@$(BIN)/ruff check --fix --quiet . ; $(BIN)/ruff format .
@@ -34,10 +35,13 @@ bench: .venv/.ready  ## Measure against direct access and a hand-written floor
 
 docs: .venv/.ready  ## Write the generated pages again
 	@$(BIN)/python -m tests.requirements --write
+	@$(BIN)/python -m tests.docs --write
 
 lock: .venv/.ready  ## Pin the newest dependencies; no download addresses, so that any mirror serves
-	@uv=$$(cat .venv/share/uv-path); $$uv pip compile pyproject.toml --group dev --universal --upgrade \
-		--generate-hashes --no-emit-index-url --no-header --quiet --output-file requirements.lock
+	@uv=$$(cat .venv/share/uv-path); pin="pip compile pyproject.toml --universal --generate-hashes --no-emit-index-url \
+		--no-header --quiet"; \
+		$$uv $$pin --group dev --upgrade --output-file requirements.lock && \
+		$$uv $$pin --constraint requirements.lock --no-annotate --output-file requirements-runtime.lock
 
 clean:  ## Remove what was built here
 	@rm -rf .venv .uv dist .pytest_cache .ruff_cache .hypothesis

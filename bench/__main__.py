@@ -93,7 +93,7 @@ class Run:
                     self.run_round(listed, running, number)
                 if "capacity" in self.suites:
                     say("How many streams of 50 tok/s")
-                    self.capacity = scenarios.climb(self.fake, running, 100, 1000)
+                    self.capacity = scenarios.climb(self.fake, running)
 
     def run_round(self, listed: list[Scenario], running: list[tuple[Target, Child]], number: int) -> None:
         """Every scenario on every target; who is first changes with the round."""

@@ -51,6 +51,7 @@ class MessagesRequest(msgspec.Struct):
 class Stats(msgspec.Struct):
     """`GET /__stats`; `POST /__config` begins a new count."""
 
+    connections: int = 0
     requests: int = 0
     streams: int = 0
     open_streams: int = 0
@@ -120,16 +121,22 @@ class Stream:
         """The ping and the first token, at once."""
         self.send(min(2, len(self.script) - 3), SSE_HEAD)
 
-    def step(self) -> bool:
-        """Send one token, or what follows the last one; says whether the stream goes on."""
+    def step(self) -> int:
+        """Send one token, or what follows the last one, or the end of the body, which the real server sends by itself.
+
+        Gives the milliseconds to the next step; 0 after the last.
+        """
         if self.done:
-            return False
+            return 0
         if self.position < len(self.script) - 3:
             self.send(1)
-            return True
-        self.send(3, tail=CHUNKED_END)
+            return self.pace
+        if self.position < len(self.script):
+            self.send(3)
+            return 1
+        self.transport.write(CHUNKED_END)
         self.done = True
-        return False
+        return 0
 
     def cancel(self) -> None:
         """A stop reason and the end: no usage, no [DONE], as the server does it."""
@@ -157,8 +164,8 @@ class Wheel:
         while self.tick < now:
             self.tick += 1
             for stream in self.due.pop(self.tick, ()):
-                if stream.step():
-                    self.due.setdefault(self.tick + stream.pace, []).append(stream)
+                if wait := stream.step():
+                    self.due.setdefault(self.tick + wait, []).append(stream)
                 else:
                     LETTA.finish(stream)
         self.turning = bool(self.due)
@@ -356,11 +363,15 @@ class Door(Connection):
 
     stream: Stream | None = None
 
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        LETTA.stats.connections += 1
+
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
         if self.stream is not None and not self.stream.done:
             self.stream.done = True
-            LETTA.stats.hung_up += 1
+            LETTA.stats.hung_up += self.stream.position < len(self.stream.script)
 
     def answer(self, method: bytes, target: bytes, body: bytes) -> None:
         LETTA.stats.requests += 1

@@ -36,6 +36,7 @@ ROWS = [
     Row("first token, C=1, p99 ms", "ttft", "first_p99", 2, added=True),
     Row("**CPU µs per event, burst, C=10**", "burst 10", "cpu_us", 2, ratio=True, direct=False),
     Row("**CPU µs per event, 100 × 50 tok/s**", "100 x 50", "cpu_us", 1, ratio=True, direct=False),
+    Row("streams of 50 tok/s one core carries, by that", "100 x 50", "per_core", 0, ratio=True, direct=False),
     Row("lateness p50 ms, 100 × 50 tok/s", "100 x 50", "late_p50", 2, added=True),
     Row("lateness p99 ms, 100 × 50 tok/s", "100 x 50", "late_p99", 2, added=True),
     Row("CPU µs per event, burst, C=1", "burst 1", "cpu_us", 2, ratio=True, direct=False),
@@ -46,6 +47,7 @@ ROWS = [
     Row("events/s unpaced, C=50", "burst 50", "per_second", 0, ratio=True),
     Row("plain requests/s, C=10", "plain", "per_second", 0, ratio=True),
     Row("CPU µs per plain request", "plain", "cpu_us", 0, ratio=True, direct=False),
+    Row("connections the fake accepted in the first-token runs", "ttft", "connections", 0),
     Row("1,000 × 20 tok/s: CPU µs per event", "large", "cpu_us", 1, ratio=True, direct=False),
     Row("1,000 × 20 tok/s: cores used", "large", "cores", 2, direct=False),
     Row("1,000 × 20 tok/s: open at once", "large", "open", 0),
@@ -233,7 +235,7 @@ def markdown(
     ]
     parts += [f"Wrong replies, {name}: {problems}" for name in targets if (problems := samples.errors(name))]
     if capacity:
-        stops = [f"{name} at {one.stopped}" for name, one in capacity.items() if one.stopped]
+        stops = [f"{name} at {', '.join(one.problems)}" for name, one in capacity.items() if one.problems]
         parts.append(f"Steps of streams end: {'; '.join(stops) or 'nowhere'}.")
     if "gateway" in targets:
         parts += ["Gates:", "\n".join(gate.line for gate in gates(samples, "gateway"))]

@@ -15,6 +15,8 @@ from bench.shapes import Config
 
 AGENTS = 20
 MAX_LATE_MS = 50.0
+STEPS = (100, 200, 300, 400, 500, 600, 800, 1000)
+TRIES = 2
 
 
 class Scenario(msgspec.Struct, frozen=True):
@@ -113,17 +115,20 @@ def measure(fake: FakeLetta, child: Child, target: Target, scenario: Scenario, n
     outcome = load(child.url, target, scenario)
     own, upstream = child.cpu_seconds() - own, fake.cpu_seconds() - upstream
     units = scenario.total * scenario.unit
+    stats = fake.stats()
     values = {
         "cpu_us": own / units * 1e6,
         "fake_us": upstream / units * 1e6,
         "client_us": outcome.cpu_seconds / units * 1e6,
+        "per_core": units / own * scenario.config.pace_ms / 1000,
         "cores": own / outcome.wall_seconds,
         "per_second": units * outcome.right / outcome.total / outcome.wall_seconds,
         "first_p50": outcome.first.p50,
         "first_p99": outcome.first.p99,
         "late_p50": outcome.late.p50,
         "late_p99": outcome.late.p99,
-        "open": fake.stats().peak_streams,
+        "open": stats.peak_streams,
+        "connections": stats.connections,
     }
     return Sample(scenario.name, target.name, number, values, outcome.errors)
 
@@ -155,41 +160,48 @@ def started(target: Target, fake: FakeLetta) -> Generator[Child]:
 
 
 class Capacity(msgspec.Struct):
-    """How many streams of 50 tokens per second a target keeps in time."""
+    """How many streams of 50 tokens per second a target keeps in time, and what was wrong with the steps after that."""
 
     streams: int = 0
-    stopped: str = ""  # what was wrong with the next step; empty while it goes on
+    problems: list[str] = []
+
+    def note(self, streams: int, problem: str) -> None:
+        if problem:
+            self.problems.append(problem)
+        else:
+            self.streams, self.problems = streams, []
+
+    @property
+    def ended(self) -> bool:
+        return len(self.problems) == 2
 
     @property
     def text(self) -> str:
-        return f"{self.streams}" if self.stopped else f"at least {self.streams}"
+        return f"{self.streams}" if self.problems else f"at least {self.streams}"
 
 
-def climb(fake: FakeLetta, running: list[tuple[Target, Child]], step: int, highest: int) -> dict[str, Capacity]:
-    """Put ever more streams on each target, until it is late, or until direct access is."""
+def climb(fake: FakeLetta, running: list[tuple[Target, Child]]) -> dict[str, Capacity]:
+    """Put ever more streams on each target, until it fails two steps in a row, or direct access fails one."""
     reached = {target.name: Capacity() for target, _ in running}
-    for streams in range(step, highest + 1, step):
+    for streams in STEPS:
         scenario = paced(streams, 50)
         base = 0.0
         for target, child in running:
             capacity = reached[target.name]
-            if capacity.stopped:
+            if capacity.ended:
                 continue
             problem, late = _in_time(fake, child, target, scenario, base)
             base = late if target.direct else base
-            if problem:
-                capacity.stopped = problem
-            else:
-                capacity.streams = streams
-        if any(target.direct and reached[target.name].stopped for target, _ in running):
+            capacity.note(streams, problem)
+        if any(target.direct and reached[target.name].problems for target, _ in running):
             break
     return reached
 
 
 def _in_time(fake: FakeLetta, child: Child, target: Target, scenario: Scenario, base: float) -> tuple[str, float]:
-    """What is wrong, empty if nothing, and the lateness. A failure counts when it comes twice: neighbours are noisy."""
+    """What is wrong, empty if nothing, and the lateness. A step may fail once: neighbours are noisy."""
     problem, late = "", 0.0
-    for _ in range(2):
+    for _ in range(TRIES):
         sample = measure(fake, child, target, scenario, 0)
         late = sample.values["late_p99"]
         if sample.errors:

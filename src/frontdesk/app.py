@@ -24,7 +24,7 @@ from frontdesk.conversations.ids import Ids
 from frontdesk.conversations.leases import Leases
 from frontdesk.conversations.placing import Desk
 from frontdesk.directory import Directory
-from frontdesk.door import Door
+from frontdesk.door import Door, ShortCut
 from frontdesk.errors import EndpointNotFound, GatewayError, InvalidRequest, MethodNotAllowed
 from frontdesk.gateway import Gateway
 from frontdesk.observe.metrics import Metrics
@@ -102,7 +102,8 @@ def create_app(settings: Settings) -> ASGIApp:
         app.include_router(about.router(directory, gateway, metrics), prefix=prefix, include_in_schema=not prefix)
     describe(app)
     add_error_handlers(app, metrics)
-    door = Door(app, Keyring(settings), Limits(settings), metrics)
+    busiest: dict[str, ASGIApp] = {f"{prefix}/chat/completions": chat for prefix in ("/v1", "")}
+    door = Door(ShortCut(app, busiest), Keyring(settings), Limits(settings), metrics)
     if not settings.cors_origins:
         return door
     return CORSMiddleware(  # around the door: else a page could not read why it was refused

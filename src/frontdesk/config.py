@@ -55,7 +55,7 @@ class LettaServer(_Table):
     name: str = Field(default="letta", pattern=r"^[A-Za-z0-9_.-]+$")
     """What the server is called: in `backend/name` model strings, `owned_by`, `/health`, logs and metrics."""
     base_url: str = ""
-    """Its address. If empty, `http://localhost:8283`, or Letta Cloud (`https://api.letta.com`) where `api_key` is set."""
+    """Its address. If empty, `http://localhost:8283`, or where `api_key` is set Letta Cloud, `https://api.letta.com`."""
     api_key: SecretStr = SecretStr("")
     """Its key or password, sent as `Authorization: Bearer`."""
     project: str = ""
@@ -111,7 +111,7 @@ class Settings(BaseSettings):
     conversation_headers: Names = ("x-frontdesk-conversation",)
     """Request headers that name the conversation, comma-separated; the first that is present counts."""
     models_refresh_seconds: float = Field(default=30.0, gt=0)
-    """How often the list of agents is read again; every 2 seconds at most while a backend fails."""
+    """How often the list of agents is read again; while a backend fails, every 2 seconds."""
     include_hidden: bool = False
     """Serve hidden agents too, of every Letta server."""
     include_sleeptime: bool = False

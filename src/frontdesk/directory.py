@@ -20,6 +20,7 @@ UNKNOWN_SECONDS = 1.0
 """How long a backend is not asked again for a name it does not know: a new agent may still be called almost at once."""
 
 MAX_UNKNOWN = 1000
+MAX_NAME_CHARACTERS = 512
 MAX_LOOK_UPS = 10  # at the same time
 
 MODES: Mapping[str, Mode] = {":stateless": "stateless", ":single": "single"}
@@ -174,7 +175,7 @@ class Directory:
     async def _look_up(self, name: str, backends: tuple[str, ...]) -> list[Agent]:
         """Ask the backends, once for all who want to know at the same time, and not again at once for nothing."""
         key = (name, *backends)
-        if self._unknown.get(key, 0.0) > time.monotonic():
+        if len(name) > MAX_NAME_CHARACTERS or self._unknown.get(key, 0.0) > time.monotonic():
             return []
         task = self._asking.get(key)
         if task is None:

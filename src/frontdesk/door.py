@@ -57,7 +57,9 @@ class Door:
         structlog.contextvars.bind_contextvars(request_id=visit.request_id)
         try:
             await self._admit(scope, visit)
-            await self.app(scope, receive, visit.send)
+            # HEAD is GET whose body the server leaves away.
+            asked = {**scope, "method": "GET"} if scope["method"] == "HEAD" else scope
+            await self.app(asked, receive, visit.send)
         except RequestRateExceeded as error:
             visit.rate = error.state
             await visit.refuse(error)
@@ -90,6 +92,21 @@ class Door:
         self._metrics.request(scope["method"], route, visit.status, seconds)
         level = log.debug if scope["path"] in OPEN_PATHS else log.info
         level("request", method=scope["method"], path=scope["path"], status=visit.status, ms=round(seconds * 1000, 1))
+
+
+class ShortCut:
+    """Hands the busiest endpoints their requests directly; all others go to the framework.
+
+    A web framework's layers cost more on every request, and on every chunk sent through them, than decoding does.
+    """
+
+    def __init__(self, app: ASGIApp, posts: Mapping[str, ASGIApp]) -> None:
+        self._app = app
+        self._posts = posts
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        endpoint = self._posts.get(scope["path"]) if scope["type"] == "http" and scope["method"] == "POST" else None
+        await (endpoint or self._app)(scope, receive, send)
 
 
 class _Visit:

@@ -81,6 +81,7 @@ class Run:
         self._gateway = gateway
         self._task: asyncio.Task[object] | None = None
         self._left = False
+        self._wanted = False
         self._stopped = False
         self._said: list[str] = []
         self.turn = turn
@@ -185,11 +186,12 @@ class Run:
         self._left = True
         grace = self._gateway.grace_seconds
         if grace is not None:
-            asyncio.get_running_loop().call_later(grace, self.stop)
+            asyncio.get_running_loop().call_later(0 if self._wanted else grace, self.stop)
 
     def _give_way(self) -> None:
-        """A new message has come for this conversation: nobody listens to the old answer any more."""
-        if self._left:
+        """A new message has come for this conversation: once its client has left, nobody listens to the old answer."""
+        self._wanted = True
+        if self._left and self._gateway.grace_seconds is not None:
             self.stop()
 
     def stop(self) -> None:

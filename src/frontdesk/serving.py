@@ -1,5 +1,6 @@
 """Runs the server: uvicorn on uvloop and httptools."""
 
+import gc
 import socket
 
 import msgspec
@@ -20,22 +21,25 @@ seconds. The same socket registered several times is accepted from several times
 BACKLOG = 4096
 MAX_HEAD_BYTES = 64 * 1024
 
+
 class Wire(HttpToolsProtocol):
     """HTTP as uvicorn reads it, with a bound on a request's head, which anybody can send, and JSON for its refusals."""
 
     _in_head = True
     _head_bytes = 0
+    _heads = 0  # read on this connection
 
     def data_received(self, data: bytes) -> None:
-        was_in_head = self._in_head
+        was_in_head, heads = self._in_head, self._heads
         super().data_received(data)
-        if was_in_head and self._in_head:
+        # A whole request, with a body of any size, may come in one read.
+        if was_in_head and self._in_head and heads == self._heads:
             self._head_bytes += len(data)
             if self._head_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
                 self.send_400_response(f"The request's head is larger than {MAX_HEAD_BYTES} bytes.")
 
     def on_headers_complete(self) -> None:
-        self._in_head, self._head_bytes = False, 0
+        self._in_head, self._head_bytes, self._heads = False, 0, self._heads + 1
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
@@ -101,4 +105,5 @@ def serve(settings: Settings, listener: socket.socket | None = None) -> None:
     """Serve until told to stop."""
     logs.configure(settings.log_level, settings.log_format, secrets=secrets_of(settings))
     listener = listener or listen(settings.host, settings.port)
+    gc.freeze()  # what was imported stays; the collector need not look at it again and again
     server(settings).run(sockets=sockets_of(listener))

@@ -192,11 +192,13 @@ class Thread:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A tool call as the backend keeps it; `pending` while it waits for the caller's answer."""
+    """A tool call as the backend keeps it: `pending` while it waits for the caller's answer, `stalled` when it has that
+    but the agent failed before it went on. Either way the answer may be given (again)."""
 
     call_id: str
     name: str
     pending: bool
+    stalled: bool = False
 
 
 # --- what an agent says, as it says it ---------------------------------------------------------------------------

@@ -54,7 +54,7 @@ def default(name: str, info: FieldInfo) -> str:
             return f"`{str(value).lower()}`"
         case int(value) if name.endswith("_bytes"):
             return f"`{value}` ({value // 2**20} MiB)"
-        case float(value) if name.endswith("seconds"):
+        case int(value) | float(value) if name.endswith("seconds"):
             return f"`{value:g}` s"
         case tuple(values):  # pyright: ignore[reportUnknownVariableType]
             return f"`{','.join(map(str, values))}`"  # pyright: ignore[reportUnknownArgumentType]

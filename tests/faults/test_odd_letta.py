@@ -13,7 +13,7 @@ from aiohttp import web
 
 from tests.faults import fake as letta
 from tests.faults.fake import DONE, Cut, FakeLetta, Script, Visit, fake_letta, say, stop, usage
-from tests.faults.watch import Watched, until, watched
+from tests.faults.watch import Watched, eventually, watched
 from tests.requirements import requirement
 
 
@@ -250,8 +250,8 @@ async def test_pings_are_no_sign_of_work(gateway: Watched, odd: FakeLetta, spoke
     else:
         assert stream
     assert len(odd.cancels) == cancels + 1
-    until(lambda: odd.open_streams == 0)
-    gateway.wait_until_idle()
+    await eventually(lambda: odd.open_streams == 0)
+    await gateway.idle()
 
 
 @requirement("errors.watchdog")

@@ -49,8 +49,9 @@ class Watched(Served):
         future = asyncio.run_coroutine_threadsafe(task_names(), self.loop)
         return [name for name in future.result(5) if re.search(r"pump|watch|_write|_stop_agent|StreamedReply", name)]
 
-    def wait_until_idle(self) -> None:
-        until(lambda: self.busy() == (0, 0, 0.0, []), lambda: f"still busy: {self.busy()}")
+    async def idle(self) -> None:
+        """Wait until nothing is left of any turn."""
+        await eventually(lambda: self.busy() == (0, 0, 0.0, []), lambda: f"still busy: {self.busy()}")
 
 
 async def task_names() -> list[str]:
@@ -65,7 +66,12 @@ def until(
     while not condition():
         if time.monotonic() > deadline:
             raise AssertionError(complaint())
-        threading.Event().wait(0.01)
+        threading.Event().wait(0.05)
+
+
+async def eventually(condition: Callable[[], object], complaint: Callable[[], str] = lambda: "it never came") -> None:
+    """The same in a test whose own tasks must go on meanwhile."""
+    await asyncio.to_thread(until, condition, complaint)
 
 
 @contextmanager

@@ -30,7 +30,7 @@ class Ids:
         if thread_id is None:
             return None
         genuine = self.conversation(thread_id, principal, agent_id)
-        return thread_id if hmac.compare_digest(genuine, conversation_id) else None
+        return thread_id if same(genuine, conversation_id) else None
 
     def call(self, upstream_id: str, thread_id: str, principal: str, agent_id: str) -> str:
         return CALL + self._pack(thread_id, principal, agent_id, upstream_id)
@@ -44,7 +44,7 @@ class Ids:
     ) -> str | None:
         """Which of the backend's call ids this one stands for: the signature is over it."""
         for candidate in candidates:
-            if hmac.compare_digest(self.call(candidate, thread_id, principal, agent_id), call_id):
+            if same(self.call(candidate, thread_id, principal, agent_id), call_id):
                 return candidate
         return None
 
@@ -59,6 +59,11 @@ class Ids:
     def _mac(self, *parts: str) -> bytes:
         message = "\0".join(f"{len(part)}:{part}" for part in parts).encode()
         return hmac.digest(self._secret, message, hashlib.sha256)[:MAC_BYTES]
+
+
+def same(genuine: str, given: str) -> bool:
+    """In constant time. What a caller gives may be any text, of which `compare_digest` takes only the ASCII."""
+    return hmac.compare_digest(genuine.encode(), given.encode("utf-8", "surrogatepass"))
 
 
 def _thread(packed: str) -> str | None:

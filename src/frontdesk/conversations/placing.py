@@ -48,7 +48,7 @@ class Desk:
         """The conversation of a turn, made if there is none. Hold the lease of `pin_key` around this for a pin."""
         if answers(turn) and (found := await self._answering(backend, agent, turn)):
             return found
-        if turn.conversation and turn.mode == "auto":
+        if turn.conversation and turn.mode == "auto" and not repeats(turn):
             return await self._pinned(backend, agent, turn)
         return Found(agent, await backend.open(agent, turn), identity(turn), fresh=True)
 
@@ -83,10 +83,10 @@ class Desk:
             if upstream is None:
                 raise unknown_call(result)
             matched.append(replace(known[upstream], call_id=upstream))
-        if not all(call.pending for call in matched):
+        if not all(call.pending or call.stalled for call in matched):
             return None
-        pending = [call for call in calls if call.pending and call not in matched]
-        return Found(agent, thread, Identity.LINEAGE, calls=(*matched, *pending))
+        left = [call for call in calls if (call.pending or call.stalled) and call not in matched]
+        return Found(agent, thread, Identity.LINEAGE, calls=(*matched, *left))
 
     def place(self, turn: Turn, found: Found) -> Placement:
         """What is to be delivered. Called under the lease, so that nothing changes before it is sent."""
@@ -98,9 +98,9 @@ class Desk:
             deliver = turn.history + turn.input
         else:
             deliver = tuple(item for item in turn.input if isinstance(item, Message))
-        owed = self._owed.pop(thread_key(agent, thread), ())
         if not deliver and not instructions:
             raise InvalidRequest("There is nothing new for the agent: end with a user message.", param="messages")
+        owed = self._owed.pop(thread_key(agent, thread), ())
         return Placement(agent, thread, found.identity, owed + deliver, instructions)
 
     def owe(self, placement: Placement, said: str) -> None:
@@ -130,6 +130,12 @@ def identity(turn: Turn) -> Identity:
 
 def answers(turn: Turn) -> bool:
     return any(isinstance(item, ToolResult) for item in turn.input)
+
+
+def repeats(turn: Turn) -> bool:
+    """Whether tool results are all there is. Those the agent has had already cannot be given to it a second time: they
+    are answered in a conversation of their own, seeded with the transcript."""
+    return answers(turn) and all(isinstance(item, ToolResult) for item in turn.input)
 
 
 def unknown_call(result: ToolResult) -> InvalidRequest:

@@ -3,8 +3,8 @@
 """Runs inside Letta's environment: `postgres` keeps a database up, `server` is Letta itself.
 
 `local_letta.py` starts both. The protocol is the same for each: stdout says `stage <text>`, `port <number>` and at last
-`ready` (or `failed <why>`), and stdin is a leash: when it closes, because our parent stopped us or was killed, we leave and take everything
-we started along. What is printed otherwise goes to stderr, which is the log.
+`ready` (or `failed <why>`), and stdin is a leash: when it closes, because our parent stopped us or was killed, we leave
+and take everything we started along. What is printed otherwise goes to stderr, which is the log.
 """
 
 import argparse

@@ -79,16 +79,14 @@ def cache_folder() -> Path:
 
     Postgres does not run as root, so its own user needs a way in, which no home folder should have to give.
     """
-    if given := os.environ.get("FRONTDESK_CACHE_DIR"):
-        return Path(given).resolve()
-    return Path("/var/cache/frontdesk" if is_root() else platformdirs.user_cache_dir("frontdesk", appauthor=False))
+    default = "/var/cache/frontdesk" if is_root() else platformdirs.user_cache_dir("frontdesk", appauthor=False)
+    return Path(os.environ.get("FRONTDESK_CACHE_DIR") or default).resolve()
 
 
 def data_folder() -> Path:
     """Where databases live: FRONTDESK_DATA_DIR, else a data folder: the user's, for root the system's."""
-    if given := os.environ.get("FRONTDESK_DATA_DIR"):
-        return Path(given).resolve()
-    return Path("/var/lib/frontdesk" if is_root() else platformdirs.user_data_dir("frontdesk", appauthor=False))
+    default = "/var/lib/frontdesk" if is_root() else platformdirs.user_data_dir("frontdesk", appauthor=False)
+    return Path(os.environ.get("FRONTDESK_DATA_DIR") or default).resolve()
 
 
 def is_root() -> bool:
@@ -140,6 +138,7 @@ def run_uv(command: list[str], lock: int) -> None:
         text=True,
         check=False,
         pass_fds=[lock],
+        umask=0o022,  # for root, another user must be able to run what is installed
     )
     if result.returncode != 0:
         raise LocalLettaError(f"Letta could not be installed: `{' '.join(command)}` said\n{result.stderr.strip()}")

@@ -13,7 +13,7 @@ PERSONA = """\
 I am Milo. I sit at the front desk: friendly, quick, and brief.
 When people tell me something about themselves, I write it into my memory block `human` at once, and then answer.
 When I am given a tool that can answer a question, I use it and do not guess."""
-UNKNOWN = "I do not know anything about the person I talk to yet."
+NOTHING_YET = "What I know about the person I talk to:"
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Milo:
 
     @property
     def remembers(self) -> bool:
-        return self.memory.strip() not in ("", UNKNOWN)
+        return self.memory.strip() not in ("", NOTHING_YET)
 
     def refreshed(self) -> "Milo":
         return Milo(self.letta, self.id, self.model, memory(self.letta, self.id), self.is_new)
@@ -50,7 +50,7 @@ class Milo:
 
 
 def make(letta: httpx.Client, model: str) -> dict[str, Any]:
-    blocks = [{"label": "persona", "value": PERSONA}, {"label": "human", "value": UNKNOWN}]
+    blocks = [{"label": "persona", "value": PERSONA}, {"label": "human", "value": NOTHING_YET}]
     agent = {
         "name": NAME,
         "description": "The agent of `frontdesk demo`.",

@@ -88,12 +88,12 @@ class Play:
         self._screen.title("A memory that lasts")
         self._screen.note("Milo, being a Letta agent, edits its own memory with a tool of its own.", "dim")
         self._converse("My name is Ada. Please remember it.")
-        after = milo.refreshed()
-        if after.memory == milo.memory:
+        known = milo.memory.splitlines()
+        if not (learnt := [line for line in milo.refreshed().memory.splitlines() if line not in known]):
             self._screen.note("Milo did not write it down this time: a real model decides for itself.", "dim")
             return
-        with self._screen.speaker("Memory", "magenta") as memory:
-            memory.add(after.memory, "magenta")
+        with self._screen.speaker("Memory", "bold magenta") as memory:
+            memory.add("\n".join(learnt), "magenta")
         self.recall("A new conversation", "The client sends this one line and nothing of what was said before.")
 
     def recall(self, title: str, note: str) -> None:
@@ -130,7 +130,8 @@ class Play:
                 for choice in chunk.choices:
                     if thought := (choice.delta.model_extra or {}).get("reasoning_content"):
                         milo.add(str(thought), "dim italic")
-                    milo.add(choice.delta.content or "")
+                    if text := choice.delta.content or choice.delta.refusal:
+                        milo.add(text)
             for call in answer.calls.values():
                 milo.call(call.name, call.arguments)
         return answer

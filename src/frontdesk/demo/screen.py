@@ -172,7 +172,11 @@ class Stages:
         self._began = 0.0
         self._spinner = Spinner(screen.dots, style="cyan")
         self._live = Live(
-            get_renderable=self._now, console=screen.console, transient=True, refresh_per_second=10, redirect_stderr=False
+            get_renderable=self._now,
+            console=screen.console,
+            transient=True,
+            refresh_per_second=10,
+            redirect_stderr=False,
         )
 
     def __enter__(self) -> Self:

@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import httpx
 from openai import AsyncOpenAI
 from openai.types import CompletionUsage
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
@@ -39,7 +38,7 @@ class Answer:
     calls: tuple[Call, ...]
     finish: str
     usage: CompletionUsage | None = field(compare=False)
-    headers: httpx.Headers = field(compare=False, repr=False)
+    headers: Mapping[str, str] = field(compare=False, repr=False)
 
     @property
     def text(self) -> str:
@@ -96,6 +95,12 @@ class Chat:
             return plain_answer(parsed, raw.headers)
         return folded([chunk async for chunk in parsed], raw.headers)
 
+    async def chunks(self, said: str | Sequence[Message], **fields: Any) -> list[ChatCompletionChunk]:
+        stream = await self.client.chat.completions.create(
+            model=self.agent, messages=messages_of(said), stream=True, extra_body=fields
+        )
+        return [chunk async for chunk in stream]
+
 
 def messages_of(said: str | Sequence[Message]) -> Any:
     return [user(said)] if isinstance(said, str) else list(said)
@@ -120,7 +125,7 @@ def function(name: str, parameters: Any = None, **fields: Any) -> Message:
     return {"type": "function", "function": described | fields}
 
 
-def plain_answer(reply: ChatCompletion, headers: httpx.Headers) -> Answer:
+def plain_answer(reply: ChatCompletion, headers: Mapping[str, str]) -> Answer:
     (choice,) = reply.choices
     texts = {key: value for key, value in choice.message.model_dump().items() if isinstance(value, str)}
     calls = [
@@ -133,7 +138,7 @@ def plain_answer(reply: ChatCompletion, headers: httpx.Headers) -> Answer:
     return Answer(texts, tuple(calls), choice.finish_reason, reply.usage, headers)
 
 
-def folded(chunks: Sequence[ChatCompletionChunk], headers: httpx.Headers) -> Answer:
+def folded(chunks: Sequence[ChatCompletionChunk], headers: Mapping[str, str]) -> Answer:
     """What a client makes of a stream that does no more than it must: deltas joined, calls told apart by index."""
     texts: dict[str, str] = {}
     calls: dict[int, Call] = {}

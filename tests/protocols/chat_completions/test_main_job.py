@@ -49,7 +49,9 @@ async def test_text_survives_byte_for_byte_streaming_and_not(client: AsyncOpenAI
 
 @requirement("tools.round-trip")
 async def test_a_tool_round_trip(client: AsyncOpenAI, milo: str, model: ScriptedModel) -> None:
-    messages: list[Any] = [{"role": "user", "content": '@think hm\n@call get_weather {"city": "Oslo"}\n@then\n@say Cold #rt1.'}]
+    messages: list[Any] = [
+        {"role": "user", "content": '@think hm\n@call get_weather {"city": "Oslo"}\n@then\n@say Cold #rt1.'}
+    ]
     stream = await client.chat.completions.create(model=milo, messages=messages, tools=[WEATHER], stream=True)
     call: dict[str, str] = {"id": "", "name": "", "arguments": ""}
     finish = None
@@ -69,7 +71,11 @@ async def test_a_tool_round_trip(client: AsyncOpenAI, milo: str, model: Scripted
             "role": "assistant",
             "content": None,
             "tool_calls": [
-                {"id": call["id"], "type": "function", "function": {"name": call["name"], "arguments": call["arguments"]}}
+                {
+                    "id": call["id"],
+                    "type": "function",
+                    "function": {"name": call["name"], "arguments": call["arguments"]},
+                }
             ],
         }
     )

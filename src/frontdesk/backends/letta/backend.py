@@ -186,8 +186,13 @@ class LettaBackend:
 
     async def _latest(self, agent: Agent, thread: Thread, limit: int = 30) -> Sequence[Mapping[str, Any]]:
         """The latest messages of a conversation, newest first."""
-        path = f"/v1/agents/{agent.id}/messages" if thread.own else f"/v1/conversations/conv-{thread.id}/messages"
-        return await self._client.get(path, {"limit": limit, "order": "desc"})
+        query = {"limit": limit, "order": "desc"}
+        if not thread.own:
+            return await self._client.get(f"/v1/conversations/conv-{thread.id}/messages", query)
+        # Of an agent's own thread Letta gives the latest messages too, but oldest first whatever it is asked.
+        if self._separates(agent):
+            return (await self._client.get("/v1/conversations/default/messages", query | {"agent_id": agent.id}))[::-1]
+        return (await self._client.get(f"/v1/agents/{agent.id}/messages", query))[::-1]
 
     async def instructed(self, placement: Placement, system: str) -> None:
         thread = placement.thread
@@ -216,7 +221,8 @@ class LettaBackend:
     ) -> AsyncGenerator[Batch, None]:
         """One request to Letta. AwaitingApproval and WrongCallIds come before any event, and leave no trace there."""
         path, body = self._request(turn, placement, messages)
-        translator = Translator(tool.name for tool in turn.tools)
+        one_call = turn.options.parallel_tool_calls is False
+        translator = Translator((tool.name for tool in turn.tools), one_call=one_call)
         cut = ServerSentEvents()
         stream = self._client.stream(path, body, self._settings.silence_seconds, self._recorder(turn.id))
         try:
@@ -227,6 +233,8 @@ class LettaBackend:
                 elif translator.run_id:
                     self._run_ids[turn.id] = translator.run_id
                 if translator.done or translator.failed:
+                    if translator.done:
+                        watchdog.done()
                     if events:
                         yield events
                     break
@@ -311,15 +319,19 @@ def thread_of(row: Mapping[str, Any]) -> Thread:
 
 
 def calls_in(rows: Sequence[Mapping[str, Any]]) -> list[Call]:
-    """The tool calls among the latest messages, newest first. Only calls of the very last message can be pending."""
+    """The tool calls among the latest messages, newest first. Only calls of the very last step can be pending."""
     found: list[Call] = []
-    pending = True
+    pending, answered, spoke = True, False, False
     for row in rows:
         kind = row.get("message_type")
         if kind == "approval_request_message":
             raw: Any = row.get("tool_calls") or [row.get("tool_call")]
             calls = cast("list[Mapping[str, Any]]", raw if isinstance(raw, list) else [raw])
-            found += [Call(call["tool_call_id"], call.get("name") or "", pending) for call in calls if call]
-        elif kind not in ("assistant_message", "reasoning_message", "hidden_reasoning_message"):
-            pending = False
+            found += [Call(call["tool_call_id"], call.get("name") or "", pending, answered) for call in calls if call]
+        elif kind in ("tool_return_message", "approval_response_message"):
+            pending, answered = False, not spoke and not found
+        elif kind in ("assistant_message", "reasoning_message", "hidden_reasoning_message"):
+            spoke = True
+        else:
+            pending, answered, spoke = False, False, True
     return found

@@ -97,6 +97,8 @@ def failure(
         )
     prefix = text.split(":", 1)[0].strip()
     cls = BY_TYPE.get(kind) or BY_PREFIX.get(prefix) or AgentFailed
+    if cls is ProviderError:  # `llm_error` is said of much, also of a 403
+        cls = BY_PREFIX.get(prefix, cls)
     if cls is ProviderRateLimited and "insufficient_quota" in text:
         cls = ProviderQuotaExceeded
     return cls(SAYS[cls])

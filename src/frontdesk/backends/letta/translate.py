@@ -26,7 +26,7 @@ from frontdesk.turn import (
 )
 
 
-class CallFragment(msgspec.Struct):
+class CallFragment(msgspec.Struct, gc=False):
     tool_call_id: str | None = None
     name: str | None = None
     arguments: str | None = None
@@ -39,7 +39,7 @@ class ReturnItem(msgspec.Struct):
     status: str | None = None
 
 
-class StreamMessage(msgspec.Struct):
+class StreamMessage(msgspec.Struct, gc=False):
     """One `data:` of Letta's stream; only what we read. Fields that are absent keep their defaults."""
 
     message_type: str = ""
@@ -73,6 +73,11 @@ STOP = {
     "max_steps": StopReason.LENGTH,
 }
 
+SPOKEN: dict[str, type[TextDelta | ReasoningDelta]] = {
+    "assistant_message": TextDelta,
+    "reasoning_message": ReasoningDelta,
+}
+
 DONE = b"[DONE]"
 
 _decoder = msgspec.json.Decoder(StreamMessage)
@@ -91,6 +96,11 @@ class ServerSentEvents:
             # A lone CR at the end may be half of a CRLF, and is left for the next read.
             cut = len(data) - 1 if data.endswith(b"\r") else len(data)
             data = data[:cut].replace(b"\r\n", b"\n") + data[cut:]
+        if data.startswith(b"data: ") and data.endswith(b"\n\n"):
+            regular = data[6:-2].split(b"\n\ndata: ")
+            if data.count(b"\n") == 2 * len(regular):  # one line of data in every event, and nothing else
+                self._rest = b""
+                return regular
         blocks = data.split(b"\n\n")
         self._rest = blocks.pop()
         return [block[6:] if block.startswith(b"data: ") and b"\n" not in block else payload(block) for block in blocks]
@@ -122,10 +132,14 @@ class Translator:
     """Messages of one Letta stream → events. Call it with what each read brought, then `finish` at the end.
 
     `failed` is set when Letta reports an error: what came before it is still worth showing, so it is not raised here.
+    With `one_call` only the first call of a step is the client's: Letta streams the others too, but does not keep them.
     """
 
-    def __init__(self, client_tools: Iterable[str], *, thread_tool: str = "send_message") -> None:
+    def __init__(
+        self, client_tools: Iterable[str], *, one_call: bool = False, thread_tool: str = "send_message"
+    ) -> None:
         self._client_tools = frozenset(client_tools)
+        self._one_call = one_call
         self._thread_tool = thread_tool
         self._names: dict[str, str] = {}  # call id → tool, for calls of either side
         self._arguments: dict[str, list[str]] = {}  # of the agent's own calls which are still being written
@@ -133,7 +147,7 @@ class Translator:
         self._surrogate = ""
         self._stop: str | None = None
         self._usage = Usage()
-        self._called = False
+        self._called: str | None = None  # the id of the client's first call
         self.run_id: str = ""
         self.spoke = False
         self.done = False
@@ -141,27 +155,38 @@ class Translator:
         self.failed: GatewayError | None = None
 
     def __call__(self, payloads: Iterable[bytes]) -> list[Event]:
+        """Tokens of one part which came in one read make one delta: under load, the cost of a token falls."""
         events: list[Event] = []
-        for data in payloads:
-            if data == DONE:
-                self.done = True
-            elif data:
-                try:
-                    message = decode(data)
-                except AgentFailed as error:
-                    self.failed = self.failed or error
-                    break
-                match message.message_type:
-                    case "assistant_message":
-                        self._text(message, events)
-                    case "reasoning_message":
-                        if message.reasoning:
-                            events.append(ReasoningDelta(self._whole(message.reasoning), message.id or ""))
-                    case _:
-                        self._rare(message, events)
-        if events:
-            self.spoke = True
+        stretch: list[str] = []
+        kind, part_id = TextDelta, ""
+        try:
+            for data in payloads:
+                if data == DONE:
+                    self.done = True
+                    continue
+                if not data:
+                    continue
+                message = decode(data)
+                spoken = SPOKEN.get(message.message_type)
+                if stretch and (spoken is not kind or message.id != part_id):
+                    self._say(kind, part_id, stretch, events)
+                if spoken is None:
+                    self._rare(message, events)
+                else:
+                    kind, part_id = spoken, message.id or ""
+                    stretch.append(words(message))
+        except AgentFailed as error:
+            self.failed = self.failed or error
+        self._say(kind, part_id, stretch, events)
+        self.spoke = self.spoke or bool(events)
         return events
+
+    def _say(
+        self, kind: type[TextDelta | ReasoningDelta], part_id: str, stretch: list[str], events: list[Event]
+    ) -> None:
+        if text := self._whole("".join(stretch)):
+            events.append(kind(text, part_id))
+        stretch.clear()
 
     def finish(self) -> TurnFinished:
         """How the turn ended. Raises what Letta reported, or AgentFailed if the stream merely stopped."""
@@ -169,18 +194,13 @@ class Translator:
             raise self.failed
         if self._stop == "cancelled":
             raise AgentFailed("The run was cancelled on the Letta server by somebody else.")
-        if self._awaiting and not self._called:
+        if self._awaiting and self._called is None:
             raise ApprovalRequired(f"The agent waits for a human to approve its own tool: {', '.join(self._awaiting)}.")
         if self._stop is None:
             raise AgentFailed("The Letta server's stream broke off before the agent's turn had ended.")
         if self._stop not in STOP:
             raise failure(stop_reason=self._stop)
-        return TurnFinished(StopReason.TOOL_CALLS if self._called else STOP[self._stop], self._usage)
-
-    def _text(self, message: StreamMessage, events: list[Event]) -> None:
-        text = message.content if isinstance(message.content, str) else text_of(message.content)
-        if text:
-            events.append(TextDelta(self._whole(text), message.id or ""))
+        return TurnFinished(StopReason.TOOL_CALLS if self._called is not None else STOP[self._stop], self._usage)
 
     def _rare(self, message: StreamMessage, events: list[Event]) -> None:
         match message.message_type:
@@ -217,7 +237,10 @@ class Translator:
     def _client_call(self, call: CallFragment, events: list[Event]) -> None:
         call_id, name = self._name(call)
         if name in self._client_tools:
-            self._called = True
+            if self._called is None:
+                self._called = call_id
+            if self._one_call and call_id != self._called:
+                return
             events.append(ToolCallDelta(call_id, name, call.arguments or ""))
         elif name and name not in self._awaiting:
             self._awaiting.append(name)
@@ -260,6 +283,13 @@ class Translator:
         if text and "\ud800" <= text[-1] <= "\udbff":
             text, self._surrogate = text[:-1], text[-1]
         return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
+def words(message: StreamMessage) -> str:
+    """The text of a message that has some."""
+    if message.message_type == "reasoning_message":
+        return message.reasoning or ""
+    return message.content if type(message.content) is str else text_of(message.content)
 
 
 def fragments(message: StreamMessage) -> list[CallFragment]:

@@ -76,15 +76,24 @@ def invalid(error: ErrorDetails) -> InvalidRequest:
     if kind == "missing":
         return InvalidRequest(f"Missing required parameter: {param!r}.", param=param, code="missing_required_parameter")
     if kind == "union_tag_invalid":
-        return InvalidRequest(
-            f"Invalid role in {param}: use system, developer, user, assistant or tool.",
-            param=f"{param}.role",
-            code="invalid_value",
-        )
+        return not_a_message(error["input"], param)
     code = "invalid_type" if kind.endswith(("_type", "_parsing")) else "invalid_value"
     if not param:
         return InvalidRequest("The request body must be a JSON object.", code="invalid_type")
     return InvalidRequest(f"Invalid value for {param!r}: {message}.", param=param, code=code)
+
+
+def not_a_message(value: Any, param: str) -> InvalidRequest:
+    """What is wrong with an element of `messages` whose role tells us nothing."""
+    if not isinstance(value, dict):
+        return InvalidRequest(
+            f"Invalid value for {param!r}: Input should be an object.", param=param, code="invalid_type"
+        )
+    param = f"{param}.role"
+    if "role" not in value:
+        return InvalidRequest(f"Missing required parameter: {param!r}.", param=param, code="missing_required_parameter")
+    message = f"Invalid value for {param!r}: use system, developer, user, assistant or tool."
+    return InvalidRequest(message, param=param, code="invalid_value")
 
 
 def path(loc: Sequence[str | int]) -> str:
@@ -93,7 +102,7 @@ def path(loc: Sequence[str | int]) -> str:
     for step in loc:
         if isinstance(step, int):
             text += f"[{step}]"
-        elif not step.startswith(TAG) and step not in ("str", "constrained-list", "list[constrained-str]"):
+        elif not step.startswith(TAG):
             text += f".{step}" if text else step
     return text
 
@@ -101,8 +110,7 @@ def path(loc: Sequence[str | int]) -> str:
 def decode(request: ChatCompletionRequest, caller: Caller, policy: Policy, turn_id: str) -> Turn:
     """The turn a request asks for. Raises InvalidRequest where ignoring a parameter would break the caller's logic."""
     refuse(request)
-    items, instructions = transcript(request)
-    split = 1 + max((i for i, item in enumerate(items) if said_by_agent(item)), default=-1)
+    items, instructions, split = transcript(request)
     ignored = reported(request)
     if policy.strict_params and ignored:
         raise unsupported(ignored[0], f"{ignored[0]!r} cannot be honoured by this agent.", "unsupported_parameter")
@@ -206,14 +214,12 @@ def chosen(choice: ToolChoice, offered: Sequence[Tool]) -> tuple[Tool, ...]:
 # --- messages ----------------------------------------------------------------------------------------------------
 
 
-def said_by_agent(item: Item) -> bool:
-    return isinstance(item, ToolCall) or (isinstance(item, Message) and item.role == "assistant")
-
-
-def transcript(request: ChatCompletionRequest) -> tuple[tuple[Item, ...], list[str]]:
-    """The items of the conversation, and the caller's instructions in their order."""
+def transcript(request: ChatCompletionRequest) -> tuple[tuple[Item, ...], list[str], int]:
+    """The items of the conversation, the caller's instructions in their order, and how many of the items are past:
+    what comes after the agent's last message is new."""
     items: list[Item] = []
     instructions: list[str] = []
+    past = 0
     calls: dict[str, str] = {}  # name → latest call id, for results that name no call
     for index, message in enumerate(request.messages):
         where = f"messages[{index}]"
@@ -221,18 +227,20 @@ def transcript(request: ChatCompletionRequest) -> tuple[tuple[Item, ...], list[s
             case SystemMessage(content=content):
                 instructions += [text for text in [text_only(content, where)] if text]
             case UserMessage(content=content, name=name):
-                items.append(Message("user", parts(content, where), name or ""))
+                if not is_empty(said := parts(content, where)):
+                    items.append(Message("user", said, name or ""))
             case AssistantMessage():
                 said = assistant(message, where)
                 calls |= {item.name: item.call_id for item in said if isinstance(item, ToolCall)}
                 items += said
+                past = len(items)
             case ToolMessage(tool_call_id=call_id, content=content):
                 result = parts(content, where)
                 failed = bool(message.is_error) or message.status == "error" or reads_as_error(result)
                 items.append(ToolResult(call_id, result, failed, f"{where}.tool_call_id"))
             case FunctionMessage(name=name, content=content):
                 items.append(ToolResult(calls.get(name, name), (Text(content or ""),), param=f"{where}.name"))
-    return tuple(items), instructions
+    return tuple(items), instructions, past
 
 
 def assistant(message: AssistantMessage, where: str) -> list[Item]:
@@ -240,12 +248,17 @@ def assistant(message: AssistantMessage, where: str) -> list[Item]:
     content = parts(message.content, where) if message.content else ()
     if message.refusal:
         content = (*content, Text(message.refusal))
-    if any(not isinstance(part, Text) or part.text for part in content):
+    if not is_empty(content):
         said.append(Message("assistant", content))
     said += [ToolCall(call.id, call.function.name, call.function.arguments) for call in message.tool_calls or ()]
     if message.function_call:
         said.append(ToolCall(message.function_call.name, message.function_call.name, message.function_call.arguments))
     return said
+
+
+def is_empty(content: Sequence[Content]) -> bool:
+    """Agents take no message without content."""
+    return not any(not isinstance(part, Text) or part.text for part in content)
 
 
 def parts(content: str | Sequence[ContentPart], where: str) -> tuple[Content, ...]:

@@ -62,6 +62,11 @@ _Content = Annotated[
     Discriminator(lambda value: "‹parts›" if isinstance(value, list) else "‹string›"),
 ]
 
+_Stop = Annotated[
+    Annotated[StrictStr, Tag("‹string›")] | Annotated[list[StrictStr], Field(max_length=4), Tag("‹strings›")],
+    Discriminator(lambda value: "‹strings›" if isinstance(value, list) else "‹string›"),
+]
+
 # --- messages ----------------------------------------------------------------------------------------------------
 
 
@@ -190,7 +195,7 @@ class ChatCompletionRequest(_Model):
     presence_penalty: float | None = Field(default=None, ge=-2, le=2)
     logit_bias: dict[str, Any] | None = None
     seed: StrictInt | None = None
-    stop: StrictStr | Annotated[list[StrictStr], Field(max_length=4)] | None = None
+    stop: _Stop | None = None
     logprobs: StrictBool | None = None
     top_logprobs: StrictInt | None = None
     response_format: ResponseFormat | None = None

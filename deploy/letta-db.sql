@@ -1,0 +1,2 @@
+-- Letta keeps embeddings in columns of this type.
+CREATE EXTENSION IF NOT EXISTS vector;
