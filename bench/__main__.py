@@ -122,6 +122,7 @@ def answer(run: Run, options: argparse.Namespace, about: dict[str, str]) -> bool
     kept = report.gates(samples, "gateway") if "gateway" in names else []
     if options.json is not None:
         everything = {"machine": about, "samples": run.samples, "capacity": run.capacity, "gates": kept}
+        options.json.parent.mkdir(parents=True, exist_ok=True)
         options.json.write_bytes(msgspec.json.format(msgspec.json.encode(everything)))
     return all(gate.passed for gate in kept)
 

@@ -108,7 +108,7 @@ async def test_a_suffix_may_belong_to_a_name() -> None:
     assert (await directory.find("Milo:single", ANYBODY)) == (agent(2, "Milo:single"), "auto")
 
 
-@requirement("models.new-agent")
+@requirement("operations.new-agent")
 async def test_a_new_agent_is_found_before_the_next_listing() -> None:
     backend = ListedBackend()
     directory = listing(backend)
@@ -120,7 +120,7 @@ async def test_a_new_agent_is_found_before_the_next_listing() -> None:
     assert backend.finds == ["New"]
 
 
-@requirement("models.unknown-is-cheap")
+@requirement("operations.unknown-is-cheap")
 async def test_a_name_nobody_knows_is_asked_for_once_at_a_time_and_not_again_at_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -140,7 +140,7 @@ async def test_a_name_nobody_knows_is_asked_for_once_at_a_time_and_not_again_at_
     assert (await directory.find("gpt-4o", ANYBODY))[0].id == "agent-1"
 
 
-@requirement("models.unknown-is-cheap")
+@requirement("operations.unknown-is-cheap")
 async def test_many_unknown_names_do_not_hammer_the_backend() -> None:
     backend = ListedBackend()
     directory = listing(backend)
@@ -213,7 +213,7 @@ async def test_the_refreshing_goes_on_after_a_failure() -> None:
     assert backend.closed
 
 
-@requirement("models.duplicates")
+@requirement("operations.duplicates")
 async def test_agents_of_one_name_are_known_by_their_ids() -> None:
     directory = listing(ListedBackend(agent(1, "Twin"), agent(2, "Twin"), agent(3, "Milo")))
     await directory.refresh()
@@ -226,7 +226,7 @@ async def test_agents_of_one_name_are_known_by_their_ids() -> None:
     assert (await directory.find("Twin", only_one))[0].id == "agent-2"
 
 
-@requirement("models.duplicates")
+@requirement("operations.duplicates")
 async def test_one_name_at_two_backends_is_told_apart_by_the_backends_name() -> None:
     directory = listing(
         ListedBackend(agent(1, "Milo", "home"), name="home"), ListedBackend(agent(2, "Milo", "work"), name="work")

@@ -7,7 +7,7 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Generator
+from collections.abc import AsyncGenerator, Generator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import openai
 import pytest
 from aiohttp import web
 
+from tests.faults.asking import create, failure
 from tests.faults.fake import DONE, FakeLetta, Visit, fake_letta, say, stop, usage
 from tests.faults.process import serving
 from tests.faults.watch import Watched, eventually, until, watched
@@ -188,7 +189,7 @@ def test_a_rate_is_counted_and_told(gateway: Watched) -> None:
 
 @requirement("security.turns-per-key")
 async def test_turns_of_one_key_at_the_same_time_are_counted(gateway: Watched, fake: FakeLetta) -> None:
-    async def waiting(_: Visit) -> Any:
+    async def waiting(_: Visit) -> AsyncGenerator[bytes, None]:
         yield say("Wait")
         await fake.wait()
         for frame in (say("ed."), stop(), usage(), DONE):
@@ -197,15 +198,15 @@ async def test_turns_of_one_key_at_the_same_time_are_counted(gateway: Watched, f
     fake.scripts["waiting"] = waiting
     body: Any = {"model": "Milo", "messages": [{"role": "user", "content": "#waiting#"}]}
     async with gateway.client(api_key=SINGLE) as client:
-        first = asyncio.create_task(client.chat.completions.create(**body))
+        first = asyncio.create_task(create(client, **body))
         await eventually(lambda: fake.open_streams == 1)
-        with pytest.raises(openai.RateLimitError) as info:
-            await client.chat.completions.create(**body)
-        assert info.value.code == "rate_limit_exceeded"
-        assert int(info.value.response.headers["retry-after"]) >= 1
+        error = await failure(client, **body)
+        assert isinstance(error, openai.RateLimitError)
+        assert error.code == "rate_limit_exceeded"
+        assert int(error.response.headers["retry-after"]) >= 1
         fake.gate.set()
         assert (await first).choices[0].message.content == "Waited."
-        assert (await client.chat.completions.create(**body)).choices[0].message.content == "Waited."
+        assert (await create(client, **body)).choices[0].message.content == "Waited."
 
 
 @requirement("security.loopback")
@@ -270,7 +271,7 @@ def test_odd_bodies_are_a_400(gateway: Watched, name: str) -> None:
 
 @requirement("security.odd-bodies")
 def test_of_a_key_given_twice_the_last_counts(gateway: Watched, fake: FakeLetta) -> None:
-    body = b'{"model": "nobody", "model": "Milo", "messages": [{"role": "user", "content": "twice", "content": "once"}]}'
+    body = b'{"model": "nobody", "model": "Milo", "messages": [{"role": "user", "content": "two", "content": "once"}]}'
     response = call(gateway, "POST", "/v1/chat/completions", content=body)
     assert response.status_code == 200
     assert fake.visits[-1].texts == ["once"]
@@ -319,7 +320,8 @@ LINE = b"GET /v1/models HTTP/1.1\r\nhost: x\r\nauthorization: Bearer " + MASTER.
 POST = LINE.replace(b"GET /v1/models", b"POST /v1/chat/completions")
 ODD_HTTP: dict[str, bytes] = {
     "two lengths": POST + b"content-length: 5\r\ncontent-length: 6\r\n\r\nhello",
-    "length and chunks": POST + b"content-length: 5\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\nGET /metrics HTTP/1.1\r\n\r\n",
+    "length and chunks": POST
+    + b"content-length: 5\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\nGET /metrics HTTP/1.1\r\n\r\n",
     "unknown encoding": POST + b"transfer-encoding: chunked, identity\r\n\r\n0\r\n\r\n",
     "bad chunk": POST + b"transfer-encoding: chunked\r\n\r\nzz\r\nhello\r\n0\r\n\r\n",
     "bad length": POST + b"content-length: -1\r\n\r\n",
@@ -410,7 +412,10 @@ def test_cors_when_it_is_configured(gateway: Watched) -> None:
     assert refused.headers["access-control-allow-origin"] == "https://chat.example", "else a page cannot read why"
     strange = chat(gateway, origin="https://evil.example")
     assert "access-control-allow-origin" not in strange.headers
-    assert call(gateway, "OPTIONS", "/v1/models", "", headers=PREFLIGHT | {"origin": "https://evil.example"}).status_code == 400
+    assert (
+        call(gateway, "OPTIONS", "/v1/models", "", headers=PREFLIGHT | {"origin": "https://evil.example"}).status_code
+        == 400
+    )
 
 
 @requirement("security.cors")
@@ -425,7 +430,6 @@ def test_cors_is_off_by_default(fake: FakeLetta, tmp_path: Path) -> None:
 
 
 # --- what is written down ----------------------------------------------------------------------------------------
-
 
 
 def refused(_: web.Request) -> web.StreamResponse:
@@ -479,5 +483,3 @@ def test_no_secret_and_no_forged_line_gets_into_the_log(tmp_path: Path, form: st
         lines = process.text.splitlines()
         assert not [line for line in lines if line.startswith(("forged", "event=forged"))]
         assert "\x1b" not in "".join(line for line in lines if "forged" in line)
-
-

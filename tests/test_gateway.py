@@ -9,6 +9,7 @@ import openai
 import pytest
 from openai import AsyncOpenAI
 
+from tests.faults.asking import create, failure
 from tests.faults.fake import DONE, FakeLetta, Visit, fake_letta, say, stop, usage
 from tests.faults.watch import Watched, eventually, watched
 from tests.requirements import requirement
@@ -34,19 +35,15 @@ def asking(text: str, pin: str = "", model: str = "Milo") -> Any:
 
 
 async def answer(client: AsyncOpenAI, text: str, pin: str = "") -> str:
-    reply = await client.chat.completions.create(**asking(text, pin))
+    reply = await create(client, **asking(text, pin))
     return reply.choices[0].message.content or ""
 
 
 async def refusal(client: AsyncOpenAI, text: str, pin: str = "", *, stream: bool = False) -> openai.APIError:
-    with pytest.raises(openai.APIError) as info:
-        reply: Any = await client.chat.completions.create(**asking(text, pin), stream=stream)
-        if stream:
-            _ = [chunk async for chunk in reply]
-    return info.value
+    return await failure(client, **asking(text, pin), stream=stream)
 
 
-@requirement("load.overload")
+@requirement("operations.overload")
 async def test_beyond_the_line_a_turn_is_refused_at_once(fake: FakeLetta, tmp_path: Path) -> None:
     with watched(tmp_path, letta_base_url=fake.url, max_turns=2, max_waiting=1) as gateway:
         async with gateway.client() as client:
@@ -67,7 +64,7 @@ async def test_beyond_the_line_a_turn_is_refused_at_once(fake: FakeLetta, tmp_pa
         await gateway.idle()
 
 
-@requirement("load.overload")
+@requirement("operations.overload")
 async def test_who_has_waited_too_long_for_a_place_is_refused(fake: FakeLetta, tmp_path: Path) -> None:
     with watched(tmp_path, letta_base_url=fake.url, max_turns=1, queue_wait_seconds=0.2) as gateway:
         async with gateway.client() as client:
@@ -82,7 +79,7 @@ async def test_who_has_waited_too_long_for_a_place_is_refused(fake: FakeLetta, t
         await gateway.idle()
 
 
-@requirement("conversation.busy")
+@requirement("operations.busy")
 async def test_a_conversation_that_stays_busy_is_a_409(fake: FakeLetta, tmp_path: Path) -> None:
     with watched(tmp_path, letta_base_url=fake.url, queue_wait_seconds=0.3) as gateway:
         async with gateway.client() as client:
@@ -91,7 +88,7 @@ async def test_a_conversation_that_stays_busy_is_a_409(fake: FakeLetta, tmp_path
             for stream in (False, True):
                 error = await refusal(client, "busy", "a pin", stream=stream)
                 assert isinstance(error, openai.ConflictError)
-                assert (error.status_code, error.type, error.code) == (409, "conflict_error", "conversation_busy")
+                assert (error.status_code, error.type, error.code) == (409, "conflict_error", "operations.busy")
                 assert error.response.headers["x-should-retry"] == "true"
                 assert int(error.response.headers["retry-after"]) >= 1
             assert await answer(client, "elsewhere", "another pin") == "You said: elsewhere"
@@ -101,7 +98,7 @@ async def test_a_conversation_that_stays_busy_is_a_409(fake: FakeLetta, tmp_path
         await gateway.idle()
 
 
-@requirement("conversation.busy")
+@requirement("operations.busy")
 async def test_a_stream_that_was_committed_while_it_waited_learns_it_in_band(fake: FakeLetta, tmp_path: Path) -> None:
     with watched(tmp_path, letta_base_url=fake.url, queue_wait_seconds=0.5, commit_wait_seconds=0.1) as gateway:
         async with gateway.client() as client:
@@ -109,12 +106,12 @@ async def test_a_stream_that_was_committed_while_it_waited_learns_it_in_band(fak
             await eventually(lambda: fake.open_streams == 1)
             error = await refusal(client, "busy", "a pin", stream=True)
             assert not isinstance(error, openai.APIStatusError)
-            assert error.code == "conversation_busy"
+            assert error.code == "operations.busy"
             fake.gate.set()
             await running
 
 
-@requirement("conversation.order")
+@requirement("operations.order")
 async def test_turns_of_one_conversation_run_one_after_another_in_their_order(fake: FakeLetta, tmp_path: Path) -> None:
     with watched(tmp_path, letta_base_url=fake.url) as gateway:
         async with gateway.client() as client:
@@ -129,7 +126,7 @@ async def test_turns_of_one_conversation_run_one_after_another_in_their_order(fa
         assert len({visit.conversation for visit in fake.visits}) == 1
 
 
-@requirement("conversation.one-per-pin")
+@requirement("operations.one-per-pin")
 async def test_first_requests_of_one_pin_make_one_conversation(fake: FakeLetta, tmp_path: Path) -> None:
     with watched(tmp_path, letta_base_url=fake.url) as gateway:
         async with gateway.client() as client:
@@ -138,9 +135,11 @@ async def test_first_requests_of_one_pin_make_one_conversation(fake: FakeLetta, 
         assert sum(call.startswith("POST /v1/conversations/?") for call in fake.calls) == 1
 
 
-@requirement("health.shape")
+@requirement("operations.health")
 async def test_health_counts_turns_and_knows_each_backend(fake: FakeLetta, tmp_path: Path) -> None:
-    with watched(tmp_path, letta=[{"name": "one", "base_url": fake.url}, {"name": "two", "base_url": down()}]) as gateway:
+    with watched(
+        tmp_path, letta=[{"name": "one", "base_url": fake.url}, {"name": "two", "base_url": down()}]
+    ) as gateway:
         health = gateway.health()
         assert (health["status"], health["backends"]["one"]["status"]) == ("degraded", "ok")
         assert health["backends"]["two"]["status"] == "unreachable"
@@ -170,7 +169,7 @@ def test_a_watched_gateway_sees_its_tasks(tmp_path: Path, fake: FakeLetta) -> No
 def see_tasks(gateway: Watched, fake: FakeLetta) -> None:
     async def ask() -> None:
         async with gateway.client() as client:
-            stream = await client.chat.completions.create(**asking("#waiting#"), stream=True)
+            stream = await create(client, **asking("#waiting#"), stream=True)
             await anext(aiter(stream))
             assert gateway.turn_tasks()
             fake.gate.set()

@@ -14,7 +14,7 @@ threads = st.uuids().map(str)
 names = st.text(max_size=30)
 
 
-@requirement("ids.round-trip")
+@requirement("security.ids.round-trip")
 @given(threads, names, names)
 def test_a_conversation_id_finds_its_thread(thread: str, principal: str, agent: str) -> None:
     given_out = IDS.conversation(thread, principal, agent)
@@ -24,9 +24,11 @@ def test_a_conversation_id_finds_its_thread(thread: str, principal: str, agent: 
     assert given_out.isprintable()
 
 
-@requirement("ids.round-trip")
+@requirement("security.ids.round-trip")
 @given(threads, names, names, st.lists(names, min_size=1, max_size=5, unique=True), st.data())
-def test_a_call_id_finds_its_call(thread: str, principal: str, agent: str, calls: list[str], data: st.DataObject) -> None:
+def test_a_call_id_finds_its_call(
+    thread: str, principal: str, agent: str, calls: list[str], data: st.DataObject
+) -> None:
     meant = data.draw(st.sampled_from(calls))
     given_out = IDS.call(meant, thread, principal, agent)
     assert len(given_out) <= 40
@@ -34,7 +36,7 @@ def test_a_call_id_finds_its_call(thread: str, principal: str, agent: str, calls
     assert IDS.upstream(given_out, calls, thread, principal, agent) == meant
 
 
-@requirement("ids.private")
+@requirement("security.ids.private")
 @given(threads, names, names, names, names)
 def test_another_callers_or_agents_id_is_none(
     thread: str, principal: str, agent: str, other: str, other_agent: str
@@ -47,7 +49,7 @@ def test_another_callers_or_agents_id_is_none(
             assert IDS.upstream(call, ["call_1"], thread, who, what) is None
 
 
-@requirement("ids.private")
+@requirement("security.ids.private")
 @given(threads, st.tuples(names, names), st.tuples(names, names))
 def test_parts_do_not_run_into_one_another(thread: str, one: tuple[str, str], two: tuple[str, str]) -> None:
     if one != two:
@@ -55,7 +57,7 @@ def test_parts_do_not_run_into_one_another(thread: str, one: tuple[str, str], tw
         assert IDS.pin(one[0], one[1], "agent") != IDS.pin(two[0], two[1], "agent")
 
 
-@requirement("ids.tampering")
+@requirement("security.ids.tampering")
 @given(threads, st.integers(0, 25), st.integers(1, 255))
 def test_a_changed_id_is_none(thread: str, place: int, change: int) -> None:
     given_out = IDS.conversation(thread, "p", "a")
@@ -67,7 +69,7 @@ def test_a_changed_id_is_none(thread: str, place: int, change: int) -> None:
     assert IDS.upstream(call, ["call_1", ""], str(uuid.UUID(bytes=bytes(packed[:16]))), "p", "a") is None
 
 
-@requirement("ids.tampering")
+@requirement("security.ids.tampering")
 @given(st.text(max_size=60))
 def test_what_is_no_id_of_ours_is_none(text: str) -> None:
     for value in (text, CONVERSATION + text, CALL + text):
@@ -76,7 +78,7 @@ def test_what_is_no_id_of_ours_is_none(text: str) -> None:
         IDS.call_thread(value)
 
 
-@requirement("ids.tampering")
+@requirement("security.ids.tampering")
 def test_one_conversation_has_one_id() -> None:
     """Base64 has several spellings of some bytes; only ours is taken."""
     given_out = IDS.conversation(str(uuid.UUID(int=5)), "p", "a")

@@ -22,7 +22,7 @@ async def hold(leases: Leases, order: list[int], number: int, leave: asyncio.Eve
         return waited
 
 
-@requirement("conversation.order")
+@requirement("operations.order")
 async def test_first_come_is_first_served() -> None:
     leases, order = Leases(5), list[int]()
     leaves = [asyncio.Event() for _ in range(5)]
@@ -43,7 +43,7 @@ async def test_other_conversations_do_not_wait() -> None:
         assert leases.waiting == 0
 
 
-@requirement("conversation.busy")
+@requirement("operations.busy")
 @pytest.mark.parametrize("seconds", [0.0, 0.02])
 async def test_the_wait_is_bounded(seconds: float) -> None:
     leases = Leases(seconds)

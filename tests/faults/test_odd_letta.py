@@ -11,7 +11,9 @@ import openai
 import pytest
 from aiohttp import web
 
+from tests.faults import asking
 from tests.faults import fake as letta
+from tests.faults.asking import broken_off, create
 from tests.faults.fake import DONE, Cut, FakeLetta, Script, Visit, fake_letta, say, stop, usage
 from tests.faults.watch import Watched, eventually, watched
 from tests.requirements import requirement
@@ -42,11 +44,7 @@ def ask(script: str) -> Any:
 async def failure(gateway: Watched, script: str, *, stream: bool) -> openai.APIError:
     """How the official client meets a script: as a status, or within the stream."""
     async with gateway.client() as client:
-        with pytest.raises(openai.APIError) as info:
-            reply = await client.chat.completions.create(**ask(script), stream=stream)
-            if stream:
-                _ = [chunk async for chunk in reply]
-    return info.value
+        return await asking.failure(client, **ask(script), stream=stream)
 
 
 def plays(*frames: bytes, cut: bool = False) -> Script:
@@ -170,15 +168,15 @@ async def test_the_official_client_raises_an_in_band_error(gateway: Watched, odd
     assert error.body
 
 
-@requirement("letta.stream.no-done")
+@requirement("errors.no-done")
 async def test_an_answer_that_ends_without_done_is_an_answer(gateway: Watched, odd: FakeLetta) -> None:
     odd.scripts["no-done"] = plays(say("All of it."), stop(), usage())
     async with gateway.client() as client:
-        reply = await client.chat.completions.create(**ask("no-done"))
+        reply = await create(client, **ask("no-done"))
     assert (reply.choices[0].message.content, reply.choices[0].finish_reason) == ("All of it.", "stop")
 
 
-@requirement("errors.slow-start", "chat.stream.keepalive")
+@requirement("errors.slow-start", "errors.keepalive")
 async def test_an_agent_that_is_slow_to_begin_gets_a_committed_stream_with_keepalives(
     gateway: Watched, odd: FakeLetta
 ) -> None:
@@ -191,7 +189,7 @@ async def test_an_agent_that_is_slow_to_begin_gets_a_committed_stream_with_keepa
     odd.gate.clear()
     seen: list[Any] = []
     async with gateway.client() as client:
-        async for chunk in await client.chat.completions.create(**ask("slowly"), stream=True):
+        async for chunk in await create(client, **ask("slowly"), stream=True):
             seen.append(chunk.choices[0])
             if len(seen) == 3:
                 odd.gate.set()
@@ -205,21 +203,18 @@ async def test_an_agent_that_is_slow_to_begin_gets_a_committed_stream_with_keepa
 async def test_an_error_after_the_commit_is_in_band(gateway: Watched, odd: FakeLetta) -> None:
     async def slowly(_: Visit) -> AsyncGenerator[bytes, None]:
         yield letta.ping()
-        await odd.wait()
+        odd.gate.wait(1)  # longer than the commit waits
         for frame in (stop("llm_api_error"), LIMITED, DONE):
             yield frame
 
     odd.scripts["slow-limited"] = slowly
     odd.gate.clear()
-    codes: list[str | None] = []
     async with gateway.client() as client:
-        stream = await client.chat.completions.create(**ask("slow-limited"), stream=True)
-        odd.gate.set()
-        with pytest.raises(openai.APIError) as info:
-            async for chunk in stream:
-                codes.append(chunk.choices[0].finish_reason)
-    assert info.value.code == "rate_limit_exceeded"
-    assert set(codes) == {None}
+        reading = asyncio.create_task(broken_off(client, **ask("slow-limited")))
+        await eventually(lambda: gateway.metric("frontdesk_streams_committed") or len(odd.visits) > 0)
+        choices, error = await reading
+    assert error.code == "rate_limit_exceeded"
+    assert {choice.finish_reason for choice in choices} == {None}
 
 
 async def pings_only(visit: Visit) -> AsyncGenerator[bytes, None]:
@@ -272,17 +267,21 @@ def refuses(status: int, body: Any) -> letta.Answer:
     return lambda _: web.json_response(body, status=status)
 
 
+def nginx(_: web.Request) -> web.StreamResponse:
+    return web.Response(status=502, text="<html>nginx</html>", content_type="text/html")
+
+
 BUSY = "CONFLICT: Cannot send a new message: Another request (run_id=run-7) is currently being processed"
 REFUSALS = [
     ("busy", refuses(409, {"detail": BUSY, "run_id": "run-7"}), 409, "conversation_busy", "true"),
     ("not-ready", refuses(503, {"detail": "DB down at 10.0.0.7"}), 503, "backend_unavailable", "true"),
     ("broken", refuses(500, {"detail": "An unknown error occurred"}), 500, "agent_error", "false"),
-    ("limited", refuses(429, {"error": {"type": "llm_rate_limit", "message": "m"}}), 429, "rate_limit_exceeded", "false"),
+    ("limited", refuses(429, {"error": {"type": "llm_rate_limit"}}), 429, "rate_limit_exceeded", "false"),
     ("gone", refuses(404, {"detail": "Agent with ID agent-1 not found"}), 404, "model_not_found", None),
     ("key", refuses(401, {"detail": "Unauthorized"}), 502, "backend_authentication", "false"),
-    ("no-conversation", refuses(404, {"detail": "Conversation not found with id='[x]' actor='id=user-1'"}), 404, "conversation_not_found", None),
+    ("lost", refuses(404, {"detail": "Conversation not found with actor='id=1'"}), 404, "conversation_not_found", None),
     ("invalid", refuses(422, {"detail": "[{'msg': 'bad', 'input': 'secret-detail'}]"}), 400, "invalid_value", None),
-    ("html-502", lambda _: web.Response(status=502, text="<html>nginx</html>", content_type="text/html"), 503, "backend_unavailable", "true"),
+    ("html-502", nginx, 503, "backend_unavailable", "true"),
 ]  # fmt: skip
 
 
@@ -313,13 +312,13 @@ async def test_what_letta_refuses_keeps_its_meaning(
         assert internal not in error.response.text
 
 
-GARBAGE = {
+GARBAGE: dict[str, letta.Answer] = {
     "html": lambda _: web.Response(text="<html>It works!</html>", content_type="text/html"),
     "other-json": lambda _: web.json_response({"hello": "world"}),
     "null": lambda _: web.json_response(None),
     "list": lambda _: web.json_response([1, 2]),
     "empty": lambda _: web.Response(),
-}  # type: dict[str, letta.Answer]
+}
 
 
 @requirement("errors.garbage", "errors.no-internals")
@@ -331,13 +330,13 @@ async def test_answers_which_letta_never_gives(gateway: Watched, odd: FakeLetta,
     model = "Milo" if place.startswith("POST") else f"unknown-{name}"
     try:
         async with gateway.client() as client:
-            with pytest.raises(openai.APIStatusError) as info:
-                await client.chat.completions.create(model=model, messages=[{"role": "user", "content": "hi"}])
+            error = await asking.failure(client, **ask("hi") | {"model": model})
     finally:
         odd.answers.clear()
-    assert (info.value.status_code, info.value.code) == (503, "backend_unavailable")
-    assert info.value.response.headers["x-should-retry"] == "true"
-    assert "It works" not in info.value.response.text
+    assert isinstance(error, openai.APIStatusError)
+    assert (error.status_code, error.code) == (503, "backend_unavailable")
+    assert error.response.headers["x-should-retry"] == "true"
+    assert "It works" not in error.response.text
 
 
 @requirement("errors.backend-key")
@@ -359,21 +358,16 @@ async def test_a_wrong_letta_key_is_our_fault_and_is_not_shown(tmp_path: Path) -
 
 @requirement("errors.backend-down")
 async def test_a_letta_that_is_down_is_a_503_which_may_be_tried_again(tmp_path: Path) -> None:
-    with fake_letta() as fake:
-        url = fake.url
-        with watched(tmp_path, letta_base_url=url) as gateway:
-            assert gateway.health()["status"] == "ok"
-            fake_is_gone = fake.url
-    with watched(tmp_path, letta_base_url=fake_is_gone) as gateway:
+    with fake_letta() as gone:
+        pass
+    with watched(tmp_path, letta_base_url=gone.url) as gateway:
         for stream in (False, True):
             error = await failure(gateway, "any", stream=stream)
             assert isinstance(error, openai.InternalServerError)
             assert (error.status_code, error.code, error.type) == (503, "backend_unavailable", "server_error")
             assert error.response.headers["x-should-retry"] == "true"
         assert gateway.health()["status"] == "down"
-        assert httpx.get(f"{gateway.url}/health").status_code == 503
-        assert httpx.get(f"{gateway.url}/health/ready").status_code == 503
-        assert httpx.get(f"{gateway.url}/health/live").status_code == 200
+        assert [gateway.status(f"/health{end}") for end in ("", "/ready", "/live")] == [503, 503, 200]
 
 
 @requirement("errors.backend-down")
@@ -388,7 +382,7 @@ async def test_the_official_client_tries_again_and_succeeds(gateway: Watched, od
 
     odd.answers["POST /v1/conversations/"] = at_first
     async with gateway.client(max_retries=2) as client:
-        reply = await client.chat.completions.create(**ask("any"))
+        reply = await create(client, **ask("any"))
     assert reply.choices[0].message.content == "You said: #any#"
     assert len(tries) == 2
 
@@ -398,12 +392,11 @@ async def test_an_agent_deleted_on_the_server_is_forgotten(gateway: Watched, odd
     odd.rows.append(letta.row(9, "Gone"))
     question: Any = {"model": "Gone", "messages": [{"role": "user", "content": "hi"}]}
     async with gateway.client() as client:
-        await client.chat.completions.create(**question)
+        await create(client, **question)
         odd.rows.pop()
         for _ in range(2):
-            with pytest.raises(openai.NotFoundError) as info:
-                await client.chat.completions.create(**question)
-            assert info.value.code == "model_not_found"
+            error = await asking.failure(client, **question)
+            assert error.code == "model_not_found"
         assert "Gone" not in [model.id async for model in client.models.list()]
 
 

@@ -10,6 +10,7 @@ from openai import AsyncOpenAI
 
 from frontdesk.demo.local_letta import LocalLetta
 from frontdesk.testing import ScriptedModel
+from tests.faults.asking import broken_off, create, failure, said
 from tests.requirements import requirement
 from tests.served import Served, served
 
@@ -68,9 +69,8 @@ async def test_before_the_first_token_it_is_a_status(
     stream: bool,
 ) -> None:
     marker = f"#{code}-{status}-{script.split()[1]}-{stream}"
-    with pytest.raises(kind) as info:
-        await client.chat.completions.create(**asking(f"{marker}\n{script}", stream=stream))
-    error = info.value
+    error = await failure(client, **asking(f"{marker}\n{script}", stream=stream))
+    assert isinstance(error, kind)
     assert (error.status_code, error.type, error.code, error.param) == (status, type_, code, None)
     assert error.response.headers.get("x-should-retry") == (None if status == 400 else "false")
     assert error.request_id
@@ -91,39 +91,29 @@ IN_MID_STREAM = [
 @requirement("errors.provider", "errors.in-band")
 @pytest.mark.parametrize(("end", "codes"), IN_MID_STREAM, ids=[row[0] for row in IN_MID_STREAM])
 async def test_in_mid_stream_it_is_a_frame(client: AsyncOpenAI, milo: str, end: str, codes: set[str]) -> None:
-    said, finishes = "", set[str | None]()
-    with pytest.raises(openai.APIError) as info:
-        stream = await client.chat.completions.create(
-            **asking(f"@say Half of the ans\n{end}"), stream=True, stream_options={"include_usage": True}
-        )
-        async for chunk in stream:
-            said += chunk.choices[0].delta.content or ""
-            finishes.add(chunk.choices[0].finish_reason)
-            assert chunk.usage is None
-    assert said == "Half of the ans"
-    assert finishes == {None}
-    assert info.value.code in codes
-    assert not isinstance(info.value, openai.APIStatusError)
+    body = asking(f"@say Half of the ans\n{end}", stream_options={"include_usage": True})
+    choices, error = await broken_off(client, **body)
+    assert said(choices) == "Half of the ans"
+    assert {choice.finish_reason for choice in choices} == {None}
+    assert error.code in codes
+    assert not isinstance(error, openai.APIStatusError)
 
 
 @requirement("errors.provider")
 async def test_in_mid_answer_a_plain_request_gets_a_status(client: AsyncOpenAI, milo: str) -> None:
-    with pytest.raises(openai.InternalServerError) as info:
-        await client.chat.completions.create(**asking("@say Half of the ans\n@break"))
-    assert info.value.code in ("provider_error", "agent_error")
-    assert info.value.response.headers["x-should-retry"] == "false"
+    error = await failure(client, **asking("@say Half of the ans\n@break"))
+    assert isinstance(error, openai.InternalServerError)
+    assert error.code in ("provider_error", "agent_error")
+    assert error.response.headers["x-should-retry"] == "false"
 
 
 @requirement("errors.after-failure")
-async def test_a_conversation_goes_on_after_a_failed_turn(
-    client: AsyncOpenAI, milo: str, model: ScriptedModel
-) -> None:
+async def test_a_conversation_goes_on_after_a_failed_turn(client: AsyncOpenAI, milo: str, model: ScriptedModel) -> None:
     """Letta keeps nothing of the failed step, and the caller, who was told, will send the message again."""
     pin = {"extra_headers": {"x-frontdesk-conversation": "goes on"}}
-    await client.chat.completions.create(**asking("#on-1\n@say One."), **pin)
-    with pytest.raises(openai.RateLimitError):
-        await client.chat.completions.create(**asking(f"#on-2\n@fail 429 {ONCE}"), **pin)
-    reply = await client.chat.completions.create(**asking("#on-3\n@say Three."), **pin)
+    await create(client, **asking("#on-1\n@say One."), **pin)
+    assert isinstance(await failure(client, **asking(f"#on-2\n@fail 429 {ONCE}"), **pin), openai.RateLimitError)
+    reply = await create(client, **asking("#on-3\n@say Three."), **pin)
     assert reply.choices[0].message.content == "Three."
     texts = [str(message.get("content")) for message in model.requests_with("#on-3")[-1].messages]
     assert "One." in texts
@@ -133,10 +123,5 @@ async def test_a_conversation_goes_on_after_a_failed_turn(
 @requirement("errors.nul")
 async def test_a_nul_in_a_text_does_no_harm(client: AsyncOpenAI, milo: str, model: ScriptedModel) -> None:
     """Letta's database cannot keep one."""
-    try:
-        reply = await client.chat.completions.create(**asking("#nul a\0b\n@say Fine."))
-    except openai.APIStatusError as error:
-        assert error.status_code == 400
-        assert error.code == "invalid_value"
-    else:
-        assert reply.choices[0].message.content == "Fine."
+    reply = await create(client, **asking("#nul a\0b\n@say Fine."))
+    assert reply.choices[0].message.content == "Fine."

@@ -4,6 +4,7 @@ import asyncio
 import signal
 from collections.abc import AsyncGenerator, Generator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import openai
@@ -11,10 +12,13 @@ import pytest
 from openai import AsyncOpenAI
 
 from tests.faults import fake as letta
+from tests.faults.asking import create, failure
 from tests.faults.fake import FakeLetta, Visit, fake_letta, say, stop
 from tests.faults.process import serving
 from tests.faults.watch import eventually
 from tests.requirements import requirement
+
+ASKING: Any = {"model": "Milo", "messages": [{"role": "user", "content": "#talkative#"}]}
 
 
 async def talkative(visit: Visit) -> AsyncGenerator[bytes, None]:
@@ -39,21 +43,14 @@ async def test_told_to_stop_it_says_so_to_each_client_cancels_the_runs_and_ends(
         async with AsyncOpenAI(base_url=f"{process.url}/v1", api_key="none", max_retries=0) as client:
 
             async def stream() -> str | None:
-                with pytest.raises(openai.APIError) as info:
-                    async for _ in await client.chat.completions.create(
-                        model="Milo", messages=[{"role": "user", "content": "#talkative#"}], stream=True
-                    ):
-                        pass
-                return info.value.code
+                return (await failure(client, **ASKING, stream=True)).code
 
             async def plain() -> str | None:
-                with pytest.raises(openai.APIStatusError) as info:
-                    await client.chat.completions.create(
-                        model="Milo", messages=[{"role": "user", "content": "#talkative#"}]
-                    )
-                assert info.value.status_code == 503
-                assert info.value.response.headers["x-should-retry"] == "false"
-                return info.value.code
+                error = await failure(client, **ASKING)
+                assert isinstance(error, openai.InternalServerError)
+                assert error.status_code == 503
+                assert error.response.headers["x-should-retry"] == "false"
+                return error.code
 
             asking = [asyncio.create_task(stream()) for _ in range(3)] + [asyncio.create_task(plain())]
             await eventually(lambda: fake.open_streams == 4)
@@ -86,8 +83,8 @@ async def test_a_turn_that_ends_in_time_ends_well(fake: FakeLetta, tmp_path: Pat
     fake.scripts["waiting"] = waiting
     with serving(tmp_path, fake.url, FRONTDESK_SHUTDOWN_SECONDS="10") as process:
         async with AsyncOpenAI(base_url=f"{process.url}/v1", api_key="none", max_retries=0) as client:
-            stream = await client.chat.completions.create(
-                model="Milo", messages=[{"role": "user", "content": "#waiting#"}], stream=True
+            stream = await create(
+                client, model="Milo", messages=[{"role": "user", "content": "#waiting#"}], stream=True
             )
             said = (await anext(aiter(stream))).choices[0].delta.content or ""
             process.popen.send_signal(signal.SIGTERM)
@@ -108,9 +105,7 @@ async def test_a_letta_that_does_not_answer_does_not_keep_it_alive(fake: FakeLet
     fake.scripts["deaf"] = deaf
     with serving(tmp_path, fake.url, FRONTDESK_SHUTDOWN_SECONDS="0") as process:
         async with AsyncOpenAI(base_url=f"{process.url}/v1", api_key="none", max_retries=0) as client:
-            stream = await client.chat.completions.create(
-                model="Milo", messages=[{"role": "user", "content": "#deaf#"}], stream=True
-            )
+            stream = await create(client, model="Milo", messages=[{"role": "user", "content": "#deaf#"}], stream=True)
             await anext(aiter(stream))
             process.popen.send_signal(signal.SIGTERM)
             async with asyncio.timeout(10):

@@ -34,6 +34,9 @@ class Watched(Served):
     def health(self) -> dict[str, Any]:
         return httpx.get(f"{self.url}/health", headers=self.headers).json()
 
+    def status(self, path: str) -> int:
+        return httpx.get(self.url + path, headers=self.headers).status_code
+
     def metric(self, name: str) -> float:
         """The sum of a metric's series."""
         page = httpx.get(f"{self.url}/metrics", headers=self.headers).text

@@ -12,6 +12,7 @@ from openai import AsyncOpenAI
 from bench.fake_letta import FakeLetta
 from bench.load import Job, run
 from bench.shapes import agent_name
+from tests.faults.asking import create
 from tests.faults.process import serving
 from tests.requirements import requirement
 from tests.served import Served
@@ -74,13 +75,11 @@ async def test_plain_replies_at_once(tmp_path: Path) -> None:
 
 async def asked(client: AsyncOpenAI, agent: str, marker: str) -> None:
     """A stream that must say exactly what it was given to say."""
-    words = " ".join(f"{marker}-{number}" for number in range(40))
+    words = " ".join(f"{marker}-{number}" for number in range(15))
     content = f"#{marker}\n@pace 0.005\n@say {words}"
     said = ""
     finish: list[str] = []
-    stream: Any = await client.chat.completions.create(
-        model=agent, messages=[{"role": "user", "content": content}], stream=True
-    )
+    stream = await create(client, model=agent, messages=[{"role": "user", "content": content}], stream=True)
     async for chunk in stream:
         assert chunk.model == agent
         said += chunk.choices[0].delta.content or ""

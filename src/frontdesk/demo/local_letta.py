@@ -340,8 +340,8 @@ class LocalLetta:
         assert self._environment_folder
         options = self.options
         home = self.data_dir / "home"
-        home.mkdir(exist_ok=True)
-        (tools := self.data_dir / "tools").mkdir(exist_ok=True)
+        home.mkdir(exist_ok=True, mode=0o700)
+        (tools := self.data_dir / "tools").mkdir(exist_ok=True, mode=0o700)
         environment = inherited() | {
             "HOME": str(home),  # away from ~/.letta, whose settings would apply
             "LETTA_DIR": str(home / ".letta"),
@@ -374,6 +374,7 @@ class Child:
     def __init__(self, command: list[str], *, log: Path, environment: dict[str, str], folder: Path) -> None:
         self._log = log
         self._log_start = log.stat().st_size if log.exists() else 0
+        log.touch(mode=0o600)  # what is said may stand in it, and for root others can pass through the folder
         with log.open("ab") as output:
             self._process = subprocess.Popen(
                 command,

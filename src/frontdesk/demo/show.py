@@ -227,6 +227,7 @@ class Gateway:
 
         self.port: int = settings.port
         self.url = f"http://{HOST}:{self.port}"
+        log.touch(mode=0o600)
         self._log = log.open("w", encoding="utf-8")
         logs.configure(settings.log_level, "console", stream=self._log)
         self._server: uvicorn.Server = server(settings)

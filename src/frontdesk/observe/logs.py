@@ -11,6 +11,7 @@ import logging
 import re
 import sys
 from collections.abc import Collection, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, Literal, TextIO, cast
 
 import structlog
@@ -20,6 +21,7 @@ REDACTED = "[redacted]"
 MIN_SECRET_CHARS = 4  # taking out shorter ones would only scramble the lines
 
 _HANDLER = "frontdesk"
+_OURS = frozenset(("level", "logger", "timestamp", "request_id", "method", "status"))  # never a caller's words
 _QUIET = ("httpx", "httpcore", "openai", "asyncio", "limits")  # of these only warnings
 _SILENT = ("uvicorn.access", "aiohttp.access")
 _OTHERS = ("uvicorn", "uvicorn.error", "uvicorn.asgi", "aiohttp", "aiohttp.client", "aiohttp.server")
@@ -113,7 +115,7 @@ class Redactor:
         self._known = re.compile("|".join(map(re.escape, known))) if known else None
 
     def __call__(self, _logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-        return {name: self._value(name, value) for name, value in event.items()}
+        return {name: value if name in _OURS else self._value(name, value) for name, value in event.items()}
 
     def _value(self, name: object, value: Any) -> Any:
         return REDACTED if value and value is not True and _is_sensitive(name) else self._clean(value)
@@ -146,4 +148,9 @@ class Redactor:
 def _is_sensitive(name: object) -> bool:
     if isinstance(name, bytes):
         name = name.decode("latin-1")
-    return isinstance(name, str) and _SENSITIVE_NAME.fullmatch(name) is not None
+    return isinstance(name, str) and _names_a_secret(name[:256])
+
+
+@lru_cache(maxsize=1024)
+def _names_a_secret(name: str) -> bool:
+    return _SENSITIVE_NAME.fullmatch(name) is not None
