@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import uvloop
 from openai import AsyncOpenAI, OpenAI
 
 from frontdesk.config import Settings
@@ -39,7 +40,12 @@ def served(data_dir: Path, **settings: Any) -> Generator[Served]:
     listener = listen("127.0.0.1", 0)
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     running = server(Settings(_env_file=None, **values))  # pyright: ignore[reportCallIssue]
-    thread = threading.Thread(target=lambda: asyncio.run(running.serve(sockets=sockets_of(listener))), daemon=True)
+
+    def run() -> None:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:  # as in production
+            runner.run(running.serve(sockets=sockets_of(listener)))
+
+    thread = threading.Thread(target=run, daemon=True)
     thread.start()
     try:
         wait_until_listed(url, {"authorization": f"Bearer {key}"} if (key := values.get("probe_key")) else {})

@@ -32,6 +32,7 @@ class ListedBackend:
         self.open = asyncio.Event()
         self.open.set()
         self.closed = False
+        self.pings: asyncio.Queue[None] = asyncio.Queue()
         self._name = name
 
     @property
@@ -58,6 +59,7 @@ class ListedBackend:
         return [each for each in self.all if name in (each.name, each.id)]
 
     async def ping(self) -> str:
+        self.pings.put_nowait(None)
         self._fail()
         return "0.16.7"
 
@@ -203,12 +205,14 @@ async def test_the_refreshing_goes_on_after_a_failure() -> None:
     backend.failure = BackendUnavailable("down")
     directory = Directory([backend], {}, refresh_seconds=0.01)  # type: ignore[list-item]
     directory.start()
-    async with asyncio.timeout(2):
-        while not directory.listings["letta"].error:
-            await asyncio.sleep(0)
+    async with asyncio.timeout(5):
+        await backend.pings.get()
+        await backend.pings.get()
+        assert directory.listings["letta"].error
         backend.failure = None
-        while directory.listings["letta"].error:
-            await asyncio.sleep(0.005)
+        await backend.pings.get()
+        await backend.pings.get()
+        assert directory.listings["letta"].error == ""
     await directory.stop()
     assert backend.closed
 

@@ -13,7 +13,7 @@ from aiohttp import web
 
 from tests.faults import asking
 from tests.faults import fake as letta
-from tests.faults.asking import broken_off, create
+from tests.faults.asking import create
 from tests.faults.fake import DONE, Cut, FakeLetta, Script, Visit, fake_letta, say, stop, usage
 from tests.faults.watch import Watched, eventually, watched
 from tests.requirements import requirement
@@ -126,7 +126,7 @@ async def test_what_fails_before_the_first_event_is_a_status(
         assert internal not in error.response.text
 
 
-MID_STREAM = [
+MID_STREAM: list[tuple[str, list[bytes], str, str | None]] = [
     ("limited", [LIMITED], "rate_limit_error", "rate_limit_exceeded"),
     ("two-stops", [stop("error"), stop("llm_api_error"), LIMITED], "rate_limit_error", "rate_limit_exceeded"),
     ("prefix", [letta.failed("internal_error", "UNAUTHENTICATED: bad key")], "server_error", "provider_authentication"),
@@ -203,18 +203,24 @@ async def test_an_agent_that_is_slow_to_begin_gets_a_committed_stream_with_keepa
 async def test_an_error_after_the_commit_is_in_band(gateway: Watched, odd: FakeLetta) -> None:
     async def slowly(_: Visit) -> AsyncGenerator[bytes, None]:
         yield letta.ping()
-        odd.gate.wait(1)  # longer than the commit waits
+        await odd.wait()
         for frame in (stop("llm_api_error"), LIMITED, DONE):
             yield frame
 
     odd.scripts["slow-limited"] = slowly
     odd.gate.clear()
-    async with gateway.client() as client:
-        reading = asyncio.create_task(broken_off(client, **ask("slow-limited")))
-        await eventually(lambda: gateway.metric("frontdesk_streams_committed") or len(odd.visits) > 0)
-        choices, error = await reading
-    assert error.code == "rate_limit_exceeded"
-    assert {choice.finish_reason for choice in choices} == {None}
+    finishes: list[str | None] = []
+
+    async def read() -> None:
+        async with gateway.client() as client:
+            stream = await create(client, **ask("slow-limited"), stream=True)
+            odd.gate.set()  # for the head has come
+            finishes.extend([chunk.choices[0].finish_reason async for chunk in stream])
+
+    with pytest.raises(openai.APIError) as info:
+        await read()
+    assert info.value.code == "rate_limit_exceeded"
+    assert set(finishes) <= {None}
 
 
 async def pings_only(visit: Visit) -> AsyncGenerator[bytes, None]:

@@ -122,13 +122,13 @@ const scenarios = {
   },
 
   async abort() {
-    const stream = await create({ messages: [user(`@say Hello ${marker}\n@hang`)], stream: true });
+    const stream = await create({ messages: [user(`@say Hello ${marker}\n@pace 0.05\n@long 600`)], stream: true });
     let text = "";
     for await (const chunk of stream) {
       text += chunk.choices[0].delta.content ?? "";
-      if (text.endsWith(marker)) stream.controller.abort();
+      if (text.includes(marker)) stream.controller.abort();
     }
-    return { text, then: (await create({ messages: [user("@say Still here.")] })).choices[0].message.content };
+    return { heard: text.includes(`Hello ${marker}`), then: (await create({ messages: [user("@say Still here.")] })).choices[0].message.content };
   },
 };
 

@@ -76,6 +76,7 @@ def unknown_names() -> list[str]:
     """What is set under a name that means nothing: misspelt, most likely."""
     known = {name for field in Settings.model_fields for name in variables(field)}
     known |= {"FRONTDESK_CONFIG", "FRONTDESK_URL", "FRONTDESK_API_KEY"}
+    known |= {"FRONTDESK_CACHE_DIR", "FRONTDESK_DEMO_MODEL", "FRONTDESK_UV"}
     found = [name for name in os.environ if name.upper().startswith("FRONTDESK_") and name.upper() not in known]
     file = config_file()
     if file.is_file():

@@ -22,7 +22,7 @@ MIN_SECRET_CHARS = 4  # taking out shorter ones would only scramble the lines
 
 _HANDLER = "frontdesk"
 _OURS = frozenset(("level", "logger", "timestamp", "request_id", "method", "status"))  # never a caller's words
-_QUIET = ("httpx", "httpcore", "openai", "asyncio", "limits")  # of these only warnings
+_QUIET = ("httpx", "httpx2", "httpcore", "openai", "asyncio", "limits")  # of these only warnings
 _SILENT = ("uvicorn.access", "aiohttp.access")
 _OTHERS = ("uvicorn", "uvicorn.error", "uvicorn.asgi", "aiohttp", "aiohttp.client", "aiohttp.server")
 

@@ -78,7 +78,7 @@ class Front:
                 return item
 
     async def _content(self, part: Content) -> Content:
-        return await self.fetch_image(part.url, part.param) if isinstance(part, Image) and part.url else part
+        return await self.fetch_image(part.url, part.param) if isinstance(part, Image) and not part.data else part
 
 
 def content(item: Item) -> tuple[Content, ...]:

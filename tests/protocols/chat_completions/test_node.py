@@ -35,7 +35,7 @@ def node_folder() -> Path:
             for file in files:
                 shutil.copy(file, folder)
             command = [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
-            done = subprocess.run(command, cwd=folder, capture_output=True, text=True)  # noqa: S603
+            done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
             if done.returncode:
                 pytest.skip(f"npm could not install OpenAI's client for Node: {done.stderr.strip()[-500:]}")
             (folder / "complete").touch()
@@ -128,7 +128,7 @@ async def test_node_can_stop_listening_in_mid_stream(
     node_folder: Path, gateway: Served, model: ScriptedModel, marker: str
 ) -> None:
     found = await run(node_folder, gateway, "abort", marker)
-    assert found == {"text": f"Hello {marker}", "then": "Still here."}
+    assert found == {"heard": True, "then": "Still here."}
     gone = await asyncio.to_thread(
         model.wait_for, lambda _: [r for r in model.requests_with(marker) if r.outcome == "gone"], 15.0
     )

@@ -42,7 +42,7 @@ async def test_what_cannot_be_honoured_is_listed_in_a_header(chat: Chat, stream:
 
 @requirement("chat.params.ignored")
 async def test_what_needs_no_honouring_is_not_listed(chat: Chat) -> None:
-    unknown = {"top_k": 5, "keep_alive": "5m", "reasoning": {"effort": "high"}, "chat_id": "x", "store": True}
+    unknown: Any = {"top_k": 5, "keep_alive": "5m", "reasoning": {"effort": "high"}, "chat_id": "x", "store": True}
     answer = await chat.ask("@say Hello.", **unknown, metadata={"a": "b"}, service_tier="auto")
     assert answer.text == "Hello."
     assert IGNORED_HEADER not in answer.headers
@@ -174,7 +174,7 @@ async def test_a_wish_for_json_reaches_the_model(chat: Chat, model: ScriptedMode
 
 def open_webui(marker: str, **fields: Any) -> dict[str, Any]:
     """A page chat of Open WebUI 0.12.4: these four fields, and 36 tools of its own."""
-    parameters = {"type": "object", "properties": {"query": {"type": "string", "description": "…"}}, "required": []}
+    parameters: Any = {"type": "object", "properties": {"query": {"type": "string", "description": "…"}}, "required": []}
     tools = [function(f"owui_tool_{number}", parameters) for number in range(36)]
     return {"model": "Milo", "stream": True, "messages": [user(f"@say {marker}")], "tools": tools} | fields
 
@@ -223,7 +223,7 @@ ROO_TOOLS = [
     )
     for number in range(21)
 ]
-ROO = {
+ROO: dict[str, Any] = {
     "temperature": 0,
     "stream_options": {"include_usage": True},
     "tools": ROO_TOOLS,
