@@ -88,7 +88,7 @@ async def test_a_conversation_that_stays_busy_is_a_409(fake: FakeLetta, tmp_path
             for stream in (False, True):
                 error = await refusal(client, "busy", "a pin", stream=stream)
                 assert isinstance(error, openai.ConflictError)
-                assert (error.status_code, error.type, error.code) == (409, "conflict_error", "operations.busy")
+                assert (error.status_code, error.type, error.code) == (409, "conflict_error", "conversation_busy")
                 assert error.response.headers["x-should-retry"] == "true"
                 assert int(error.response.headers["retry-after"]) >= 1
             assert await answer(client, "elsewhere", "another pin") == "You said: elsewhere"
@@ -106,7 +106,7 @@ async def test_a_stream_that_was_committed_while_it_waited_learns_it_in_band(fak
             await eventually(lambda: fake.open_streams == 1)
             error = await refusal(client, "busy", "a pin", stream=True)
             assert not isinstance(error, openai.APIStatusError)
-            assert error.code == "operations.busy"
+            assert error.code == "conversation_busy"
             fake.gate.set()
             await running
 

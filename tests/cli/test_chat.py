@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -132,6 +132,15 @@ class Terminal:
     def type(self, keys: str) -> None:
         os.write(self._master, keys.encode())
 
+    def interrupt(self, text: str) -> None:
+        """Ctrl-C until it is heard: readline misses one that comes between its prompt and its reading of keys."""
+        for _ in range(40):
+            self.process.send_signal(signal.SIGINT)
+            with suppress(AssertionError):
+                self.wait_for(text, seconds=0.5)
+                return
+        raise AssertionError(f"no {text!r} in {self.seen!r}")
+
     def wait_for(self, text: str, seconds: float = 20) -> None:
         """Read on until `text` is there, and forget what came before its end."""
         deadline = time.monotonic() + seconds
@@ -191,8 +200,7 @@ def test_trouble_and_ctrl_c_at_the_prompt_keep_the_chat(
         screen.type("fail\r")
         screen.wait_for("cannot be reached")
         screen.wait_for("❯")
-        screen.process.send_signal(signal.SIGINT)
-        screen.wait_for("Ctrl-D quits.")
+        screen.interrupt("Ctrl-D quits.")
         screen.wait_for("❯")
         screen.type("/quit\r")
         assert screen.process.wait(10) == 0

@@ -13,6 +13,7 @@ REQUIREMENTS = {
         "whether OpenAI's SDKs may send the request again",
         SDK,
     ),
+    "errors.nothing-sent": Requirement("What is refused with a 400 reached no agent", "Frontdesk"),
     "errors.json": Requirement("Every error is JSON in OpenAI's envelope with an `x-request-id`, never HTML", CODES),
     "errors.no-internals": Requirement(
         "No error shows internals: stack traces, the backend's words, keys", "Frontdesk"

@@ -1,10 +1,13 @@
 """All promises, by area. An id is `area.thing.behaviour`."""
 
-from tests.requirements import Requirement, chat, errors, operations, security, tools
+from tests.requirements import Requirement, chat, clients, conversations, errors, models, operations, security, tools
 
 AREAS: dict[str, dict[str, Requirement]] = {
     "Chat Completions": chat.REQUIREMENTS,
     "Tools": tools.REQUIREMENTS,
+    "Conversations": conversations.REQUIREMENTS,
+    "Models": models.REQUIREMENTS,
+    "Clients": clients.REQUIREMENTS,
     "Errors": errors.REQUIREMENTS,
     "Security": security.REQUIREMENTS,
     "Operations": operations.REQUIREMENTS,

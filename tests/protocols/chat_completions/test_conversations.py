@@ -180,7 +180,7 @@ async def test_a_deleted_conversation_is_a_404(chat: Chat, model: ScriptedModel,
 
 
 @requirement("conversations.template")
-@pytest.mark.parametrize("pin", ["{{CHAT_ID}}", "${chat_id}", "x-{{ chat }}-y", " "])
+@pytest.mark.parametrize("pin", ["{{CHAT_ID}}", "${chat_id}", "x-{{ chat }}-y", ""])
 async def test_a_template_left_as_it_is_counts_as_no_pin(chat: Chat, pin: str) -> None:
     answers = [await chat.ask("@say One", headers={PIN: pin}) for _ in range(2)]
     assert [answer.identity for answer in answers] == ["new", "new"]

@@ -233,7 +233,7 @@ def test_thoughts_in_the_text_are_closed_before_anything_else_comes() -> None:
 # --- trouble -----------------------------------------------------------------------------------------------------
 
 
-@requirement("errors.mid-stream")
+@requirement("errors.in-band")
 def test_an_error_in_mid_stream_is_a_frame_without_a_finish() -> None:
     encoder = ChunkEncoder(HEAD, Style(), include_usage=True)
     encoder.begin()
@@ -245,7 +245,7 @@ def test_an_error_in_mid_stream_is_a_frame_without_a_finish() -> None:
     assert (done, rest) == ("data: [DONE]", "")
 
 
-@requirement("errors.mid-stream")
+@requirement("errors.in-band")
 def test_a_stream_that_merely_stops_is_an_error() -> None:
     encoder = ChunkEncoder(HEAD, Style(), include_usage=False)
     encoder.begin()

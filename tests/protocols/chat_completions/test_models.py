@@ -178,7 +178,9 @@ async def test_one_name_on_two_servers_is_told_apart_by_the_server(
 
 @requirement("models.any-name")
 @pytest.mark.parametrize("name", ["Ada Lovelace", "Zoë 漢字", "O'Brien", "a-b_c", "agent-123", "o1"])
-async def test_any_name_which_letta_takes_works(client: AsyncOpenAI, make_agent: MakeAgent, name: str, marker: str) -> None:
+async def test_any_name_which_letta_takes_works(
+    client: AsyncOpenAI, make_agent: MakeAgent, name: str, marker: str
+) -> None:
     agent = make_agent(f"{name} {marker[1:]}")
     assert await answers(client, agent.name)
     assert (await client.models.retrieve(agent.name)).id == agent.name

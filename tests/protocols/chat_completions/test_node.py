@@ -109,7 +109,7 @@ async def test_nodes_tool_runner_runs_to_the_end(node_folder: Path, gateway: Ser
     assert found["ran"] == [["get_weather", "Oslo"], ["get_time", "Rome"]] * 2
 
 
-@requirement("clients.node", "errors.unknown-model", "errors.mid-stream")
+@requirement("clients.node", "errors.unknown-model", "errors.in-band")
 async def test_node_throws_the_right_class_of_error(node_folder: Path, gateway: Served) -> None:
     found = await run(node_folder, gateway, "errors")
     names = {name: (error.get("class"), error.get("status"), error.get("code")) for name, error in found.items()}

@@ -1,6 +1,7 @@
 """Parameters and bodies over the wire: what is carried out, reported or refused, and that a refusal reaches nobody."""
 
 import json
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import httpx
@@ -95,7 +96,7 @@ async def test_a_body_that_is_not_json_is_a_400(gateway: Served, body: bytes, pa
 @requirement("chat.body.too-large")
 @pytest.mark.parametrize("chunked", [False, True])
 async def test_a_body_over_the_limit_is_a_413(serve: Serve, chunked: bool) -> None:
-    async def pieces() -> Any:
+    async def pieces() -> AsyncGenerator[bytes]:
         for _ in range(3):
             yield b" " * 2**20
 
@@ -174,7 +175,11 @@ async def test_a_wish_for_json_reaches_the_model(chat: Chat, model: ScriptedMode
 
 def open_webui(marker: str, **fields: Any) -> dict[str, Any]:
     """A page chat of Open WebUI 0.12.4: these four fields, and 36 tools of its own."""
-    parameters: Any = {"type": "object", "properties": {"query": {"type": "string", "description": "…"}}, "required": []}
+    parameters: Any = {
+        "type": "object",
+        "properties": {"query": {"type": "string", "description": "…"}},
+        "required": [],
+    }
     tools = [function(f"owui_tool_{number}", parameters) for number in range(36)]
     return {"model": "Milo", "stream": True, "messages": [user(f"@say {marker}")], "tools": tools} | fields
 
