@@ -127,6 +127,7 @@ class Terminal:
     def __init__(self, master: int, process: subprocess.Popen[bytes]) -> None:
         self.process = process
         self._master = master
+        self._decoder = codecs.getincrementaldecoder("utf-8")()
         self.seen = ""
 
     def type(self, keys: str) -> None:
@@ -144,11 +145,10 @@ class Terminal:
     def wait_for(self, text: str, seconds: float = 20) -> None:
         """Read on until `text` is there, and forget what came before its end."""
         deadline = time.monotonic() + seconds
-        decoder = codecs.getincrementaldecoder("utf-8")()
         while text not in self.seen:
             ready, _, _ = select.select([self._master], [], [], max(0.0, deadline - time.monotonic()))
             assert ready, f"no {text!r} in {self.seen!r}"
-            self.seen += decoder.decode(os.read(self._master, 65536))
+            self.seen += self._decoder.decode(os.read(self._master, 65536))
         self.seen = self.seen.partition(text)[2]
 
 
