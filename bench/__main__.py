@@ -28,6 +28,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--only", action="append", choices=SUITES, help="may be given several times")
     parser.add_argument("--rounds", type=int, help="default 5, or 3 when quick")
     parser.add_argument("--floor-only", action="store_true", help="leave the gateway out")
+    parser.add_argument("--floor-merges", action="store_true", help="let the floor join tokens that came in one read")
     parser.add_argument("--gateway", default=GATEWAY, help="the command to measure; {port} is filled in")
     parser.add_argument("--model", default="{name}", help="what the gateway calls an agent, such as {name}:stateless")
     parser.add_argument("--env", action="append", default=[], metavar="NAME=VALUE", help="for the gateway")
@@ -52,7 +53,7 @@ def gateway(options: argparse.Namespace, fake: FakeLetta, folder: str) -> Child:
 
 def targets(options: argparse.Namespace, fake: FakeLetta, folder: str) -> list[Target]:
     """All that is compared; direct access first, for the others are compared with it."""
-    floor = python("bench.floor", "--letta", fake.url)
+    floor = python("bench.floor", "--letta", fake.url, *["--merge"] * options.floor_merges)
     found = [scenarios.direct(fake), Target("floor", lambda: Child("floor", floor), scenarios.names())]
     if not options.floor_only:
         models = [options.model.format(name=name) for name in scenarios.names()]

@@ -8,6 +8,7 @@ import argparse
 import asyncio
 import itertools
 import time
+from collections.abc import Iterable
 from typing import Any, cast
 
 import httptools
@@ -17,6 +18,7 @@ from bench.http1 import CHUNKED_END, SSE_HEAD, Connection, chunk, json_request, 
 from bench.processes import fetch
 
 DONE = b"data: [DONE]\n\n"
+FIELDS = {"reasoning_message": b'"reasoning_content":', "assistant_message": b'"content":'}
 FINISH = {"end_turn": b"stop", "requires_approval": b"tool_calls"}
 
 encode = msgspec.json.Encoder().encode
@@ -93,10 +95,12 @@ class Streamed:
 
     def read(self, events: list[bytes]) -> None:
         """Everything that one upstream read brought, in one write."""
-        out = [made for event in events if (made := self.translate(event))]
-        if out:
-            self.transport.write(chunk(b"".join(out)) if self.begun else SSE_HEAD + chunk(self.role + b"".join(out)))
+        if out := b"".join(self.chunks(events)):
+            self.transport.write(chunk(out) if self.begun else SSE_HEAD + chunk(self.role + out))
             self.begun = True
+
+    def chunks(self, events: list[bytes]) -> Iterable[bytes]:
+        return [made for event in events if (made := self.translate(event))]
 
     def translate(self, event: bytes) -> bytes | None:
         if not event.startswith(b"data: {"):
@@ -117,6 +121,26 @@ class Streamed:
 
     def fail(self, status: int) -> None:
         self.transport.write(json_response(b'{"error":{"message":"Letta failed."}}', status))
+
+
+class Merged(Streamed):
+    """The same, with tokens of one kind that came in one read in one chunk."""
+
+    def chunks(self, events: list[bytes]) -> Iterable[bytes]:
+        field, pieces = b"", list[str]()
+        for event in events:
+            message = decode_event(event[6:]) if event.startswith(b"data: {") else None
+            found = FIELDS.get(message.message_type, b"") if message else b""
+            if pieces and found != field:
+                yield self.chunk(field + encode("".join(pieces)))
+                pieces.clear()
+            field = found
+            if message and found:
+                pieces.append(message.reasoning or message.content)
+            elif other := self.translate(event):
+                yield other
+        if pieces:
+            yield self.chunk(field + encode("".join(pieces)))
 
 
 class Plain(Streamed):
@@ -223,6 +247,7 @@ class Upstream(asyncio.Protocol):
 class Door(Connection):
     """A client's connection."""
 
+    streamed: type[Streamed] = Streamed
     upstream: Upstream | None = None
     task: asyncio.Task[None] | None = None
 
@@ -237,7 +262,7 @@ class Door(Connection):
         last = request.messages[-1]
         sent = encode({"messages": [{"role": "user", "content": last.content}], "stream_tokens": True})
         upstream_request = json_request(b"POST", f"/v1/agents/{agent}/messages/stream".encode(), sent)
-        turn = (Streamed if request.stream else Plain)(self.transport, request.model)
+        turn = (self.streamed if request.stream else Plain)(self.transport, request.model)
         if LETTA.idle:
             self.upstream = LETTA.idle.pop()
             self.upstream.run(upstream_request, turn)
@@ -261,7 +286,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.floor", description="The least translator there can be.")
     parser.add_argument("--letta", required=True, help="where the fake Letta is: http://127.0.0.1:<port>")
     parser.add_argument("--port", type=int, default=0, help="0 takes a free one; printed as PORT <n>")
+    parser.add_argument("--merge", action="store_true", help="one chunk for the tokens that came in one read")
     options = parser.parse_args()
+    Door.streamed = Merged if options.merge else Streamed
     LETTA.find(options.letta)
     serve(Door, options.port)
 

@@ -58,6 +58,7 @@ class Outcome(msgspec.Struct, frozen=True):
     right: int
     errors: dict[str, int]
     tokens: int
+    chunks: int  # SSE events, each with one token or, where a proxy joins what came together, with several
     wall_seconds: float
     cpu_seconds: float  # the client's own
     first: Spread
@@ -86,6 +87,7 @@ class Tally:
         self.right = 0
         self.errors: Counter[str] = Counter()
         self.tokens = 0
+        self.chunks = 0
         self.first: list[int] = []
         self.late: list[int] = []
         self.reply: list[int] = []
@@ -244,6 +246,7 @@ class Slot(asyncio.Protocol):
 
     def on_body(self, body: bytes) -> None:
         self.arrived += body
+        self.tally.chunks += body.count(b"\n\n")
 
     def on_message_complete(self) -> None:
         self.complete = True
@@ -280,6 +283,7 @@ async def run(job: Job) -> Outcome:
         tally.right,
         dict(tally.errors),
         tally.tokens,
+        tally.chunks,
         wall,
         cpu,
         spread(tally.first),

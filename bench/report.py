@@ -35,6 +35,7 @@ ROWS = [
     Row("first token, C=1, p50 ms", "ttft", "first_p50", 2, added=True),
     Row("first token, C=1, p99 ms", "ttft", "first_p99", 2, added=True),
     Row("**CPU µs per event, burst, C=10**", "burst 10", "cpu_us", 2, ratio=True, direct=False),
+    Row("chunks per reply of 123 tokens, burst, C=10", "burst 10", "chunks", 1),
     Row("**CPU µs per event, 100 × 50 tok/s**", "100 x 50", "cpu_us", 1, ratio=True, direct=False),
     Row("streams of 50 tok/s one core carries, by that", "100 x 50", "per_core", 0, ratio=True, direct=False),
     Row("lateness p50 ms, 100 × 50 tok/s", "100 x 50", "late_p50", 2, added=True),

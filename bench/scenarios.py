@@ -127,6 +127,7 @@ def measure(fake: FakeLetta, child: Child, target: Target, scenario: Scenario, n
         "first_p99": outcome.first.p99,
         "late_p50": outcome.late.p50,
         "late_p99": outcome.late.p99,
+        "chunks": outcome.chunks / max(1, outcome.right),
         "open": stats.peak_streams,
         "connections": stats.connections,
     }

@@ -39,8 +39,8 @@ class KeySettings(_Table):
     """The key's SHA-256, in 64 hexadecimal digits. The key itself is stored nowhere."""
     agents: tuple[str, ...] | None = None
     """Agents this key may see and use, by name, id or `backend/name`. All, if left out."""
-    scopes: tuple[str, ...] = ()
-    """Kept for later versions; without effect today."""
+    scopes: tuple[Literal["metrics"], ...] = ()
+    """What else a key limited to some agents may do: `metrics` reads `/metrics` and `/health`."""
     trust_user_headers: bool = False
     """Believe `X-OpenWebUI-User-Id`: each user then has conversations apart from all others of this key."""
     rate: str = ""

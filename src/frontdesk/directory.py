@@ -114,12 +114,15 @@ class Directory:
     # --- naming --------------------------------------------------------------------------------------------------
 
     def advertised(self, principal: Principal) -> list[tuple[str, Agent]]:
-        """Each agent this principal may use, with the shortest name that means it alone."""
+        """Each agent this principal may use, with the shortest name that means it alone; then the aliases."""
         agents = [agent for listing in self._listings.values() for agent in listing.agents.values()]
         count: dict[str, int] = {}
         for agent in agents:
             count[agent.name] = count.get(agent.name, 0) + 1
         named = [(agent.name if count[agent.name] == 1 and agent.name else agent.id, agent) for agent in agents]
+        for alias, target in self._aliases.items():
+            meant = [agent for name, _ in suffixed(target) for agent in self._known(name)]
+            named += [(alias, meant[0])] if len(meant) == 1 else []
         return [(name, agent) for name, agent in named if may_use(principal, agent)]
 
     async def find(self, model: str, principal: Principal) -> tuple[Agent, Mode]:
@@ -144,11 +147,10 @@ class Directory:
 
     async def _meant(self, model: str) -> tuple[list[Agent], Mode]:
         """The agents of a model string and its mode: from the listing, else asked for. A suffix may be a name's own."""
-        readings: list[tuple[str, Mode]] = [(self._aliases.get(model, model), "auto")]
-        for suffix, mode in MODES.items():
-            if model.endswith(suffix):
-                stem = model.removesuffix(suffix)
-                readings.append((self._aliases.get(stem, stem), mode))
+        readings: list[tuple[str, Mode]] = []
+        for stem, mode in suffixed(model):
+            target = self._aliases.get(stem)
+            readings += [(stem, mode)] if target is None else suffixed(target, mode)
         for name, mode in readings:
             if known := self._known(name):
                 return known, mode
@@ -210,6 +212,11 @@ class Directory:
         if failures and not found:
             raise failures[0]
         return found
+
+
+def suffixed(model: str, mode: Mode = "auto") -> list[tuple[str, Mode]]:
+    """What a model string may mean: a name as it stands, or one with a mode behind it."""
+    return [(model, mode), *((model.removesuffix(end), other) for end, other in MODES.items() if model.endswith(end))]
 
 
 def may_use(principal: Principal, agent: Agent) -> bool:

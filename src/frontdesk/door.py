@@ -13,7 +13,7 @@ import msgspec
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from frontdesk.errors import GatewayError, ShuttingDown
+from frontdesk.errors import Forbidden, GatewayError, ShuttingDown
 from frontdesk.observe.metrics import Metrics
 from frontdesk.policies.auth import Caller, Keyring
 from frontdesk.policies.limits import Limits, RateState, RequestRateExceeded
@@ -23,8 +23,11 @@ from frontdesk.protocols.replies import send_json
 
 log = structlog.get_logger(__name__)
 
-OPEN_PATHS = frozenset({"/health/live", "/health/ready"})
+OPEN_PATHS = frozenset({f"{prefix}/health/{probe}" for prefix in ("", "/v1") for probe in ("live", "ready")})
 """Open to all, also when keys exist: probes have none."""
+
+OPERATORS_PATHS = frozenset({"/health", "/metrics"})
+"""They name all agents and backends."""
 
 ROUTES = frozenset(
     {
@@ -80,6 +83,8 @@ class Door:
             return
         caller = self._keyring.authenticate(scope["headers"])
         visit.rate = await self._limits.hit(caller.key)
+        if scope["path"].removeprefix("/v1") in OPERATORS_PATHS and not caller.may_look_around:
+            raise Forbidden("This API key is limited to some agents; to see this page it needs the scope 'metrics'.")
         state["visitor"] = Visitor(caller.principal, self._turn_of(caller))
 
     def _turn_of(self, caller: Caller) -> Callable[[], Any]:

@@ -96,6 +96,7 @@ class Run:
         try:
             agent, mode = await gateway.directory.find(self.turn.agent, self.turn.principal)
             self.turn = turn = replace(self.turn, mode=mode)
+            structlog.contextvars.bind_contextvars(turn=turn.id, agent=agent.name, **about(turn))
             check_tools(turn, agent)
             backend = gateway.directory.backend(agent)
             async with gateway.admission.hold():
@@ -140,7 +141,7 @@ class Run:
     async def _run(self, backend: Backend, placement: Placement, found: Found) -> AsyncGenerator[Batch, None]:
         """The agent's turn. However it is cut short, the agent is stopped before the conversation is given on."""
         turn = self.turn
-        if placement.instructions:
+        if placement.instructions and not found.fresh:  # a new conversation was made with them
             await backend.instructed(placement, fingerprint(turn.instructions))
         upstream = backend.run(turn, placement)
         try:
@@ -203,6 +204,11 @@ class Run:
     @property
     def stopped(self) -> bool:
         return self._stopped
+
+
+def about(turn: Turn) -> dict[str, Any]:
+    """What the caller wants to find again in the logs."""
+    return {"metadata": dict(turn.metadata)} if turn.metadata else {}
 
 
 def check_tools(turn: Turn, agent: Agent) -> None:

@@ -40,8 +40,9 @@ class Backend(Protocol):
         """Reach the backend and say its version. Raises BackendUnavailable or BackendRejectedKey."""
         ...
 
-    async def open(self, agent: Agent, turn: Turn, pin: str = "") -> Thread:
-        """Begin a conversation. `pin` is a fingerprint under which `pinned` finds it again, also after a restart.
+    async def open(self, agent: Agent, turn: Turn, pin: str = "", system: str = "") -> Thread:
+        """Begin a conversation. `pin` is a fingerprint under which `pinned` finds it again, also after a restart;
+        `system` that of the instructions it is about to be given.
 
         Gives the agent's own thread where it has no other, or where the turn's mode asks for it.
         """

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import uvloop
 
 from frontdesk.config import Settings
 from frontdesk.serving import listen, server, sockets_of
@@ -84,7 +85,7 @@ def watched(data_dir: Path, **settings: Any) -> Generator[Watched]:
     listener = listen("127.0.0.1", 0)
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     running = server(Settings(_env_file=None, **values))  # pyright: ignore[reportCallIssue]
-    loop = asyncio.new_event_loop()
+    loop = uvloop.new_event_loop()  # as in production
 
     def run() -> None:
         with asyncio.Runner(loop_factory=lambda: loop) as runner:

@@ -122,13 +122,16 @@ const scenarios = {
   },
 
   async abort() {
-    const stream = await create({ messages: [user(`@say Hello ${marker}\n@pace 0.05\n@long 600`)], stream: true });
+    // One conversation: the second message gets through because the first answer is not waited for any more.
+    const pinned = { headers: { "x-frontdesk-conversation": marker } };
+    const ask = (fields) => client.chat.completions.create({ model, ...fields }, pinned);
+    const stream = await ask({ messages: [user(`@say Hello ${marker}\n@pace 0.05\n@long 600`)], stream: true });
     let text = "";
     for await (const chunk of stream) {
       text += chunk.choices[0].delta.content ?? "";
       if (text.includes(marker)) stream.controller.abort();
     }
-    return { heard: text.includes(`Hello ${marker}`), then: (await create({ messages: [user("@say Still here.")] })).choices[0].message.content };
+    return { heard: text.includes(`Hello ${marker}`), then: (await ask({ messages: [user("@say Still here.")] })).choices[0].message.content };
   },
 };
 

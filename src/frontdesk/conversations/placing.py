@@ -15,6 +15,7 @@ from frontdesk.ports import Backend, Placement
 from frontdesk.turn import Agent, Call, Identity, Item, Message, Text, Thread, ToolResult, Turn
 
 REMEMBERED = 10_000
+UNANSWERED = "The caller sent no result for this call."
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +51,8 @@ class Desk:
             return found
         if turn.conversation and turn.mode == "auto" and not repeats(turn):
             return await self._pinned(backend, agent, turn)
-        return Found(agent, await backend.open(agent, turn), identity(turn), fresh=True)
+        system = fingerprint(turn.instructions)
+        return Found(agent, await backend.open(agent, turn, system=system), identity(turn), fresh=True)
 
     async def _pinned(self, backend: Backend, agent: Agent, turn: Turn) -> Found:
         pin = turn.conversation
@@ -63,7 +65,8 @@ class Desk:
         key = self.pin_key(turn, agent)
         if thread := await backend.pinned(agent, key):
             return Found(agent, thread, Identity.HEADER)
-        return Found(agent, await backend.open(agent, turn, key), Identity.HEADER, fresh=True)
+        system = fingerprint(turn.instructions)
+        return Found(agent, await backend.open(agent, turn, key, system), Identity.HEADER, fresh=True)
 
     async def _answering(self, backend: Backend, agent: Agent, turn: Turn) -> Found | None:
         """The conversation which waits for this turn's tool results; None if it has had them already.
@@ -91,7 +94,8 @@ class Desk:
     def place(self, turn: Turn, found: Found) -> Placement:
         """What is to be delivered. Called under the lease, so that nothing changes before it is sent."""
         thread, agent = found.thread, found.agent
-        instructions = "" if fingerprint(turn.instructions) == thread.system else turn.instructions
+        known = not found.fresh and fingerprint(turn.instructions) == thread.system
+        instructions = "" if known else turn.instructions
         if found.calls:
             deliver = self._results(turn, found.calls)
         elif found.fresh and not thread.own:
@@ -117,7 +121,7 @@ class Desk:
             replace(item, call_id=next(upstream).call_id) if isinstance(item, ToolResult) else item
             for item in turn.input
         ]
-        missing = [ToolResult(call.call_id, (), is_error=True) for call in upstream]
+        missing = [ToolResult(call.call_id, (Text(UNANSWERED),), is_error=True) for call in upstream]
         return (*missing, *told)
 
 

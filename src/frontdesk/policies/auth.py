@@ -28,6 +28,11 @@ class Caller:
     principal: Principal
     key: KeySettings | None
 
+    @property
+    def may_look_around(self) -> bool:
+        """Whether to show what concerns all agents: health in detail, and metrics."""
+        return self.key is None or self.key.agents is None or "metrics" in self.key.scopes
+
 
 class Keyring:
     """Raises ConfigurationError for keys that cannot be told apart."""

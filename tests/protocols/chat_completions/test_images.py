@@ -133,6 +133,15 @@ async def test_what_is_no_picture_is_refused_with_its_place(
 
 
 @requirement("images.refused")
+async def test_a_picture_over_the_limit_is_refused(
+    serve: Serve, milo: str, model: ScriptedModel, marker: str, pictures: str
+) -> None:
+    async with serve(max_image_bytes=len(PNG) - 1, image_allow_hosts=("127.0.0.1",)).client() as client:
+        for url in (DATA_URL, f"{pictures}/x.png"):
+            await refused(Chat(client, milo), model, marker, url)
+
+
+@requirement("images.refused")
 @pytest.mark.parametrize("path", ["/page", "/nothing-here"])
 async def test_an_address_without_a_picture_is_refused(
     chat: Chat, model: ScriptedModel, marker: str, pictures: str, path: str

@@ -145,10 +145,10 @@ class LettaBackend:
 
     # --- conversations -------------------------------------------------------------------------------------------
 
-    async def open(self, agent: Agent, turn: Turn, pin: str = "") -> Thread:
+    async def open(self, agent: Agent, turn: Turn, pin: str = "", system: str = "") -> Thread:
         if turn.mode == "single" or not self._separates(agent):
             return OWN_THREAD
-        body: dict[str, Any] = {"summary": summary(pin, "")}
+        body: dict[str, Any] = {"summary": summary(pin, system)}
         if agent.model and (settings := agent.settings.get("model_settings")):
             parallel = turn.options.parallel_tool_calls is not False
             body |= {"model": agent.model, "model_settings": {**settings, "parallel_tool_calls": parallel}}
@@ -242,6 +242,9 @@ class LettaBackend:
         finally:
             await stream.aclose()
         finished = translator.finish()
+        if translator.compacted and (placement.thread.system or placement.instructions):
+            # The caller's instructions may be gone from the condensed history: let them be given again.
+            await self.instructed(placement, "")
         self._run_ids.pop(turn.id, None)
         yield (finished,)
 

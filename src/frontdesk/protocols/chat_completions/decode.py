@@ -165,6 +165,8 @@ def reported(request: ChatCompletionRequest) -> tuple[str, ...]:
         names.append("response_format")
     if any(isinstance(message, AssistantMessage) and message.audio for message in request.messages):
         names.append("messages.audio")
+    if any(each.function and each.function.strict for each in request.tools or ()):
+        names.append("tools.strict")
     return tuple(names)
 
 
