@@ -23,16 +23,23 @@ class StartError(Exception):
     """A process did not come up; the message holds the end of its log."""
 
 
+class RefusedError(OSError):
+    """An answer that is an error; the message holds it."""
+
+
 def python(module: str, *arguments: str) -> list[str]:
     """The command that runs a module with our interpreter."""
     return [sys.executable, "-m", module, *arguments]
 
 
 def fetch(url: str, body: bytes | None = None) -> bytes:
-    """GET, or POST with a JSON body. Raises urllib.error.HTTPError for a status that is not 2xx."""
+    """GET, or POST with a JSON body. Raises RefusedError, an OSError, for a status that is not 2xx."""
     request = urllib.request.Request(url, body, {"content-type": "application/json"})
-    with urllib.request.urlopen(request, timeout=10) as response:
-        return response.read()
+    try:
+        with urllib.request.urlopen(request, timeout=10) as response:
+            return response.read()
+    except urllib.error.HTTPError as error:
+        raise RefusedError(f"{url} answers {error.code}: {error.read(2000).decode(errors='replace')}") from error
 
 
 def free_port() -> int:
@@ -121,7 +128,7 @@ class Child:
         while time.monotonic() < deadline and self._popen.poll() is None:
             try:
                 fetch(self.url + self.ready)
-            except (OSError, urllib.error.URLError):
+            except OSError:
                 time.sleep(0.01)
             else:
                 return

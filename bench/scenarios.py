@@ -154,7 +154,10 @@ def started(target: Target, fake: FakeLetta) -> Generator[Child]:
     with target.start() as child:
         fake.configure(**msgspec.structs.asdict(Config(reasoning=3, text=3)))
         body = {"model": target.models[0], "stream": True, "messages": [{"role": "user", "content": "Hello. #check#"}]}
-        reply = fetch(f"{child.url}/v1/chat/completions", msgspec.json.encode(body))
+        try:
+            reply = fetch(f"{child.url}/v1/chat/completions", msgspec.json.encode(body))
+        except OSError as error:
+            raise StartError(f"{target.name} does not answer: {error}\n{child.log()}") from error
         if found := problems(reply, reasoning=3, text=3):
             raise StartError(f"{target.name} does not answer as it should: {'; '.join(found)}\n{reply.decode()}")
         yield child

@@ -149,8 +149,10 @@ class Directory:
         """The agents of a model string and its mode: from the listing, else asked for. A suffix may be a name's own."""
         readings: list[tuple[str, Mode]] = []
         for stem, mode in suffixed(model):
-            target = self._aliases.get(stem)
-            readings += [(stem, mode)] if target is None else suffixed(target, mode)
+            if stem in self._aliases:
+                readings += suffixed(self._aliases[stem], mode)
+            else:
+                readings.append((stem, mode))
         for name, mode in readings:
             if known := self._known(name):
                 return known, mode

@@ -19,6 +19,7 @@
         ├── BackendUnavailable    not reached, or it refused before it took the turn
         ├── BackendRejectedKey    the gateway's own key for the backend is wrong
         ├── AgentFailed           the run broke after the message was given to the agent
+        │   └── ConnectionLost
         ├── AgentTimeout          silent for too long; the run may still be going
         ├── ApprovalRequired      a tool of the agent's own waits for a human
         └── ProviderError         the model provider behind the agent failed
@@ -140,6 +141,10 @@ class BackendRejectedKey(BackendError):
 
 class AgentFailed(BackendError):
     code = "agent_error"
+
+
+class ConnectionLost(AgentFailed):
+    """The connection to the backend broke in the middle of a turn."""
 
 
 class AgentTimeout(BackendError):

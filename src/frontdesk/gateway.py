@@ -17,7 +17,7 @@ from frontdesk.conversations.ids import fingerprint
 from frontdesk.conversations.leases import Leases
 from frontdesk.conversations.placing import Desk, Found, thread_key
 from frontdesk.directory import Directory
-from frontdesk.errors import AgentNotFound, AgentTimeout, GatewayError, InvalidRequest
+from frontdesk.errors import AgentNotFound, AgentTimeout, ConnectionLost, GatewayError, InvalidRequest
 from frontdesk.policies.admission import Admission
 from frontdesk.ports import Backend, Placement
 from frontdesk.turn import Agent, Batch, Event, Identity, TextDelta, ToolCallDelta, Turn
@@ -51,6 +51,7 @@ class Gateway:
         self.grace_seconds = grace_seconds
         self.tap = tap
         self._running: set[Run] = set()
+        self._tidying: set[asyncio.Future[None]] = set()
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -59,6 +60,14 @@ class Gateway:
         with suppress(TimeoutError):
             async with asyncio.timeout(wait_seconds):
                 await self._idle.wait()
+                if self._tidying:
+                    await asyncio.wait(self._tidying)
+
+    def later(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do this without making anybody wait for it."""
+        task = asyncio.ensure_future(work)
+        self._tidying.add(task)
+        task.add_done_callback(self._tidying.discard)
 
     def run(self, turn: Turn) -> "Run":
         """Begin a turn. Nothing happens before its batches are asked for."""
@@ -93,6 +102,7 @@ class Run:
         self._task = asyncio.current_task()
         gateway = self._gateway
         gateway.began(self)
+        agent: Agent | None = None
         try:
             agent, mode = await gateway.directory.find(self.turn.agent, self.turn.principal)
             self.turn = turn = replace(self.turn, mode=mode)
@@ -110,6 +120,10 @@ class Run:
                         async with aclosing(self._run(backend, placement, found)) as batches:
                             async for batch in batches:
                                 yield batch
+        except AgentNotFound:
+            if agent:
+                gateway.directory.forget(agent)
+            raise
         finally:
             self._task = None
             gateway.ended(self)
@@ -117,14 +131,10 @@ class Run:
     async def _find(self, backend: Backend, agent: Agent) -> Found:
         """The conversation. Two first requests of one pin must not make two of them."""
         gateway, turn = self._gateway, self.turn
-        try:
-            if not turn.conversation:
-                return await gateway.desk.find(backend, agent, turn)
-            async with gateway.leases.hold(gateway.desk.pin_key(turn, agent)):
-                return await gateway.desk.find(backend, agent, turn)
-        except AgentNotFound:
-            gateway.directory.forget(agent)
-            raise
+        if not turn.conversation:
+            return await gateway.desk.find(backend, agent, turn)
+        async with gateway.leases.hold(gateway.desk.pin_key(turn, agent)):
+            return await gateway.desk.find(backend, agent, turn)
 
     @contextmanager
     def _watched(self, agent: Agent) -> Generator[None]:
@@ -150,10 +160,13 @@ class Run:
                     self._tap.batch(batch)
                     yield self._ours(batch, found)
         except (asyncio.CancelledError, GeneratorExit):
-            await finish(self._stop_agent(backend, placement))
+            await finish(self._stop_agent(backend, placement, owe=True))
             raise
-        except AgentTimeout:
-            await finish(self._stop_agent(backend, placement))
+        except AgentTimeout:  # the caller is told, and will say it again: nothing is owed
+            await finish(self._stop_agent(backend, placement, owe=False))
+            raise
+        except ConnectionLost:  # perhaps only the connection: the run may go on, with nobody to hear it
+            self._gateway.later(self._stop_agent(backend, placement, owe=False))
             raise
         except GatewayError:
             if placement.instructions:  # a failed turn leaves nothing in the conversation, and so not these
@@ -171,12 +184,13 @@ class Run:
                 ours[index] = replace(event, call_id=self._gateway.desk.call_id(self.turn, found, event.call_id))
         return ours or batch
 
-    async def _stop_agent(self, backend: Backend, placement: Placement) -> None:
+    async def _stop_agent(self, backend: Backend, placement: Placement, *, owe: bool) -> None:
         try:
-            if await backend.cancel(self.turn, placement):
-                self._gateway.desk.owe(placement, "".join(self._said))
-                if placement.instructions:
-                    await backend.instructed(placement, "")
+            dropped = await backend.cancel(self.turn, placement)
+            if dropped and owe:
+                self._gateway.desk.owe(placement, dropped, "".join(self._said))
+            if dropped and placement.instructions:
+                await backend.instructed(placement, "")
         except GatewayError as error:
             log.warning("agent could not be stopped", turn=self.turn.id, error=error.message)
 

@@ -65,8 +65,8 @@ class Backend(Protocol):
         """
         ...
 
-    async def cancel(self, turn: Turn, placement: Placement) -> bool:
-        """Stop the agent's run of this turn. True if the turn's input is not in the conversation and must be given
+    async def cancel(self, turn: Turn, placement: Placement) -> tuple[Item, ...]:
+        """Stop the agent's run of this turn. Gives what of its input is not in the conversation, and must be given
         again with the next turn."""
         ...
 

@@ -107,10 +107,10 @@ class Desk:
         owed = self._owed.pop(thread_key(agent, thread), ())
         return Placement(agent, thread, found.identity, owed + deliver, instructions)
 
-    def owe(self, placement: Placement, said: str) -> None:
+    def owe(self, placement: Placement, dropped: tuple[Item, ...], said: str) -> None:
         """Remember what the backend dropped with a cancelled turn, and what the client saw of the answer."""
         answer: tuple[Item, ...] = (Message("assistant", (Text(said),)),) if said else ()
-        self._owed[thread_key(placement.agent, placement.thread)] = placement.deliver + answer
+        self._owed[thread_key(placement.agent, placement.thread)] = dropped + answer
         while len(self._owed) > REMEMBERED:
             self._owed.popitem(last=False)
 

@@ -21,7 +21,7 @@ from frontdesk.backends.letta.failures import AwaitingApproval, WrongCallIds
 from frontdesk.backends.letta.translate import ServerSentEvents, Translator
 from frontdesk.errors import BackendUnavailable, EndpointNotFound, GatewayError, InvalidRequest, NotFound
 from frontdesk.ports import Placement
-from frontdesk.turn import Agent, Batch, Call, Thread, Turn
+from frontdesk.turn import Agent, Batch, Call, Item, Thread, ToolResult, Turn
 
 OWN_THREAD = Thread(str(uuid.UUID(int=0)), own=True)
 """The thread an agent has before any conversation is made."""
@@ -261,19 +261,22 @@ class LettaBackend:
         body = encode.message_body(turn, messages, tokens=agent.client_tools)
         return f"/v1/agents/{agent.id}/messages/stream", body
 
-    async def cancel(self, turn: Turn, placement: Placement) -> bool:
-        agent, thread = placement.agent, placement.thread
+    async def cancel(self, turn: Turn, placement: Placement) -> tuple[Item, ...]:
         run_id = self._run_ids.pop(turn.id, "")
         for _ in range(CANCEL_ATTEMPTS):
             stopped = await self._cancel(placement, run_id)
             await asyncio.sleep(CANCEL_SECONDS)
             if stopped or run_id:  # without a run id it may not have begun yet
                 break
-        ours = set(encode.otids(turn.id, len(encode.messages(placement)) + 1))
-        latest = await self._latest(agent, thread)
-        if encode.resumes(placement):
-            return any(call.pending for call in calls_in(latest))
-        return not any(row.get("otid") in ours for row in latest)
+        latest = await self._latest(placement.agent, placement.thread)
+        # A step is kept whole or not at all, so its last message tells. It stands one further on where a call of an
+        # earlier turn had to be denied first.
+        last = encode.otids(turn.id, len(encode.messages(placement)) + 1)[-2:]
+        if any(row.get("otid") in last for row in latest):
+            return ()
+        if encode.resumes(placement) and not any(call.pending for call in calls_in(latest)):
+            return tuple(item for item in placement.deliver if not isinstance(item, ToolResult))  # results are kept
+        return placement.deliver
 
     async def _cancel(self, placement: Placement, run_id: str) -> bool:
         """Ask Letta to stop. False if nothing was running: it may have ended by itself just now."""

@@ -16,7 +16,7 @@ import msgspec
 
 from frontdesk.backends.letta.failures import refusal, timeout
 from frontdesk.backends.letta.http import HttpClient, Response, Unreachable
-from frontdesk.errors import AgentFailed, BackendUnavailable
+from frontdesk.errors import BackendUnavailable, ConnectionLost
 
 # Without this header Letta loads every relation of every agent (5 to 20 times slower) and refuses streams.
 SDK_HEADERS = {"X-Stainless-Package-Version": "1.12.1"}
@@ -101,7 +101,7 @@ class LettaClient:
                     yield data, watchdog
                     watchdog.resume(began)
         except OSError as error:
-            raise AgentFailed("The connection to the Letta server broke while the agent was answering.") from error
+            raise ConnectionLost("The connection to the Letta server broke while the agent was answering.") from error
 
     async def _send(self, path: str, body: Any, silence_seconds: float) -> Response:
         try:
