@@ -27,10 +27,13 @@ class Served:
         return f"{self.url}/v1"
 
     def client(self, **options: Any) -> AsyncOpenAI:
-        return AsyncOpenAI(**{"base_url": self.base_url, "api_key": "none", "max_retries": 0} | options)
+        return AsyncOpenAI(**self._options(options))
 
     def blocking_client(self, **options: Any) -> OpenAI:
-        return OpenAI(**{"base_url": self.base_url, "api_key": "none", "max_retries": 0} | options)
+        return OpenAI(**self._options(options))
+
+    def _options(self, options: dict[str, Any]) -> dict[str, Any]:
+        return {"base_url": self.base_url, "api_key": "none", "max_retries": 0} | options
 
 
 @contextmanager

@@ -41,7 +41,9 @@ def test_fragments_of_one_message_make_one_part() -> None:
 
 
 def test_another_part_id_starts_another_message() -> None:
-    finished = [frame.part for frame in frames(TextDelta("a", "1"), TextDelta("b", "2"), END) if type(frame) is PartFinished]
+    finished = [
+        frame.part for frame in frames(TextDelta("a", "1"), TextDelta("b", "2"), END) if type(frame) is PartFinished
+    ]
     assert finished == [Message("assistant", (Text("a"),)), Message("assistant", (Text("b"),))]
 
 

@@ -21,12 +21,14 @@ or a real socket; `make check` fails when this page and the tests disagree.
 def marked(tree: ast.Module) -> Iterator[tuple[str, str]]:
     """The promises a test module shows, each with the name of the test."""
     for node in ast.walk(tree):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            for decorator in node.decorator_list:
-                if isinstance(decorator, ast.Call) and isinstance(decorator.func, ast.Name):
-                    if decorator.func.id == "requirement":
-                        names = [arg.value for arg in decorator.args if isinstance(arg, ast.Constant)]
-                        yield from ((str(name), node.name) for name in names)
+        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            continue
+        for mark in node.decorator_list:
+            match mark:
+                case ast.Call(func=ast.Name(id="requirement"), args=names):
+                    yield from ((str(name.value), node.name) for name in names if isinstance(name, ast.Constant))
+                case _:
+                    pass
 
 
 def shown() -> dict[str, list[str]]:

@@ -19,10 +19,12 @@ class Server:
         self.connections = 0
         self.heads: list[bytes] = []
         self.bodies: list[bytes] = []
+        self.asked = asyncio.Event()
 
     async def request(self, reader: asyncio.StreamReader) -> None:
         head = await reader.readuntil(b"\r\n\r\n")
         self.heads.append(head)
+        self.asked.set()
         length = next((line.split(b":")[1] for line in head.split(b"\r\n") if line.startswith(b"Content-Length")), b"0")
         self.bodies.append(await reader.readexactly(int(length)))
 
@@ -126,7 +128,7 @@ async def test_a_stream_whose_end_comes_late_serves_again() -> None:
             assert await response.next() == b"ok"
             response.drain()
         go.set()
-        while not client.idle:
+        while not client.idle:  # noqa: ASYNC110
             await asyncio.sleep(0)
         with await client.request("GET", "/") as response:
             assert await response.read() == b"ok"
@@ -151,9 +153,8 @@ async def test_chunks_of_one_read_come_together() -> None:
 )
 async def test_an_answer_that_breaks_off_is_broken(answer: bytes) -> None:
     async with serving(answering(answer, forever=False)) as (client, _):
-        with pytest.raises(Broken):
-            with await client.request("GET", "/") as response:
-                await response.read()
+        with pytest.raises(Broken), await client.request("GET", "/") as response:
+            await response.read()
 
 
 async def test_an_answer_without_a_length_ends_with_its_connection() -> None:
@@ -228,8 +229,7 @@ async def test_a_cancelled_request_closes_its_connection() -> None:
 
     async with serving(play) as (client, server):
         asking = asyncio.ensure_future(client.request("GET", "/"))
-        while not server.heads:
-            await asyncio.sleep(0)
+        await server.asked.wait()
         asking.cancel()
         with pytest.raises(asyncio.CancelledError):
             await asking
