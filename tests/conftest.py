@@ -41,19 +41,17 @@ def make_agent(letta_api: Letta) -> Callable[..., Any]:
     numbers = itertools.count(1)
 
     def make(name: str = "", **fields: Any) -> Any:
-        return letta_api.agents.create(
-            **{
-                "name": name or f"agent-of-test-{next(numbers)}",
-                "model": MODEL,
-                "embedding": "letta/letta-free",
-                "context_window_limit": 128_000,
-                "memory_blocks": [
-                    {"label": "human", "value": "Nothing is known yet."},
-                    {"label": "persona", "value": "I am a test agent."},
-                ],
-            }
-            | fields
-        )
+        described: dict[str, Any] = {
+            "name": name or f"agent-of-test-{next(numbers)}",
+            "model": MODEL,
+            "embedding": "letta/letta-free",
+            "context_window_limit": 128_000,
+            "memory_blocks": [
+                {"label": "human", "value": "Nothing is known yet."},
+                {"label": "persona", "value": "I am a test agent."},
+            ],
+        }
+        return letta_api.agents.create(**described | fields)
 
     return make
 
