@@ -79,7 +79,6 @@ def server(settings: Settings) -> uvicorn.Server:
         create_app(settings),
         http=Wire,
         log_config=None,
-        log_level="warning",
         access_log=False,
         server_header=False,
         date_header=False,

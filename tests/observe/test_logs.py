@@ -82,7 +82,7 @@ async def test_the_request_id_is_on_each_line_of_its_task_and_on_no_other(page: 
         with structlog.contextvars.bound_contextvars(request_id=f"req_{number}"):
             await asyncio.sleep(0)
             log.info("one", number=number)
-            logging.getLogger("uvicorn.error").info("two", extra={"number": number})
+            logging.getLogger("uvicorn.error").warning("two", extra={"number": number})
 
     await asyncio.gather(*(request(number) for number in range(3)))
     log.info("outside")
@@ -94,7 +94,8 @@ async def test_the_request_id_is_on_each_line_of_its_task_and_on_no_other(page: 
 def test_uvicorn_and_aiohttp_speak_through_us_except_for_their_access_logs(page: io.StringIO) -> None:
     logging.getLogger("uvicorn").addHandler(logging.StreamHandler(io.StringIO()))
     configure("info", "json", stream=page)
-    logging.getLogger("uvicorn.error").info("Started on %s", "here")
+    logging.getLogger("uvicorn.error").info("Application startup complete.")
+    logging.getLogger("uvicorn.error").warning("Started on %s", "here")
     logging.getLogger("aiohttp.server").error("trouble")
     for name in ("uvicorn.access", "aiohttp.access"):
         logging.getLogger(name).info("GET /")

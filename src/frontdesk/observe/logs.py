@@ -14,6 +14,7 @@ from collections.abc import Collection, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Literal, TextIO, cast
 
+import msgspec
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
@@ -22,7 +23,7 @@ MIN_SECRET_CHARS = 4  # taking out shorter ones would only scramble the lines
 
 _HANDLER = "frontdesk"
 _OURS = frozenset(("level", "logger", "timestamp", "request_id", "method", "status"))  # never a caller's words
-_QUIET = ("httpx", "httpx2", "httpcore", "openai", "asyncio", "limits")  # of these only warnings
+_QUIET = ("httpx", "httpx2", "httpcore", "openai", "asyncio", "limits", "uvicorn.error")  # of these only warnings
 _SILENT = ("uvicorn.access", "aiohttp.access")
 _OTHERS = ("uvicorn", "uvicorn.error", "uvicorn.asgi", "aiohttp", "aiohttp.client", "aiohttp.server")
 
@@ -55,10 +56,16 @@ def configure(
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.StackInfoRenderer(),
     ]
+    rendering = _rendering(fmt == "json" or (fmt == "auto" and not out.isatty()), Redactor(secrets), out)
+
+    def writer(*names: str) -> Writer:
+        return Writer(out, names[0] if names else "")
+
     structlog.configure(
-        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        # Our own lines do not go through the standard library's logging, which costs more than the rest of a line.
+        processors=[*shared, *rendering],
         wrapper_class=structlog.make_filtering_bound_logger(number),
-        logger_factory=structlog.stdlib.LoggerFactory(),
+        logger_factory=writer,
         cache_logger_on_first_use=False,  # so that a later call reaches loggers that are already in use
     )
     handler = logging.StreamHandler(out)
@@ -66,10 +73,7 @@ def configure(
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
-            processors=[
-                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                *_rendering(fmt == "json" or (fmt == "auto" and not out.isatty()), Redactor(secrets), out),
-            ],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *rendering],
         )
     )
     _install(handler, number)
@@ -81,7 +85,7 @@ def _rendering(as_json: bool, redactor: "Redactor", stream: TextIO) -> list[Proc
         tracebacks = structlog.processors.ExceptionRenderer(
             structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
         )
-        return [tracebacks, redactor, structlog.processors.JSONRenderer()]
+        return [tracebacks, redactor, structlog.processors.JSONRenderer(_json)]
     console = structlog.dev.ConsoleRenderer(
         colors=stream.isatty(), exception_formatter=structlog.dev.plain_traceback, event_key="event"
     )
@@ -104,6 +108,18 @@ def _install(handler: logging.Handler, level: int) -> None:
         logger = logging.getLogger(name)
         logger.handlers.clear()
         logger.propagate = False
+
+
+def _json(event: Any, **_options: Any) -> str:
+    return msgspec.json.encode(event, enc_hook=repr).decode()
+
+
+class Writer(structlog.WriteLogger):
+    """Writes finished lines, and has the name under which it was asked for."""
+
+    def __init__(self, stream: TextIO, name: str) -> None:
+        super().__init__(stream)
+        self.name = name
 
 
 class Redactor:

@@ -382,6 +382,7 @@ def test_a_picture_may_be_an_object_or_a_bare_string(image: Any) -> None:
         ({"content": "Errors: none"}, False),
         ({"content": '{"error": null}'}, False),
         ({"content": '{"error": '}, False),
+        ({"content": '{"error": ' + "[" * 90_000}, False),
         ({"content": '{"errors": 1}'}, False),
         ({"content": ""}, False),
     ],

@@ -264,7 +264,7 @@ async def test_roo_code_works_with_its_tools(chat: Chat, model: ScriptedModel, m
     assert [call.name for call in first.calls] == ["roo_tool_3", "mcp--server--tool_20"]
     assert first.finish == "tool_calls"
     assert first.usage
-    assert first.headers[IGNORED_HEADER] == "temperature"
+    assert first.headers[IGNORED_HEADER] == "temperature,tools.strict"
     said += [first.message | {"content": ""}, *(call.result(f"{call.name} ran") for call in first.calls)]
     said += [roo_user(f"@say {marker}-done", "12:01")]
     second = await chat.ask(said, stream=True, headers=ROO_HEADERS, **ROO)
