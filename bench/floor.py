@@ -1,18 +1,19 @@
 """The floor: the least a gateway can do. OpenAI chat requests in, Letta's token stream out as chat chunks.
 
-uvloop, httptools and msgspec on bare protocols, the same bytes per chunk as the product sends; no keys, no limits, no
-conversations, no errors beyond a status, no back-pressure. The product's cost is divided by it; it is no product.
+uvloop, httptools and orjson on bare protocols, the same bytes per chunk as the product sends; no keys, no limits, no
+pins, no errors beyond a status, no back-pressure. The product's cost is divided by it; it is no product.
 """
 
 import argparse
 import asyncio
 import itertools
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, cast
 
 import httptools
 import msgspec
+import orjson
 
 from bench.http1 import CHUNKED_END, SSE_HEAD, Connection, chunk, json_request, json_response, serve
 from bench.processes import fetch
@@ -20,8 +21,6 @@ from bench.processes import fetch
 DONE = b"data: [DONE]\n\n"
 FIELDS = {"reasoning_message": b'"reasoning_content":', "assistant_message": b'"content":'}
 FINISH = {"end_turn": b"stop", "requires_approval": b"tool_calls"}
-
-encode = msgspec.json.Encoder().encode
 
 
 class Message(msgspec.Struct):
@@ -39,19 +38,16 @@ class ChatRequest(msgspec.Struct):
     stream: bool = False
 
 
-class Event(msgspec.Struct):
-    """What the floor reads of Letta's events."""
+class Conversation(msgspec.Struct):
+    """What the floor reads of a conversation just made."""
 
-    message_type: str
-    content: str = ""
-    reasoning: str = ""
-    stop_reason: str = ""
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
+    id: str
 
 
 decode_request = msgspec.json.Decoder(ChatRequest).decode
-decode_event = msgspec.json.Decoder(Event).decode
+decode_conversation = msgspec.json.Decoder(Conversation).decode
+decode_event: Callable[[bytes], dict[str, Any]] = orjson.loads
+encode: Callable[[Any], bytes] = orjson.dumps
 
 
 class Letta:
@@ -106,13 +102,13 @@ class Streamed:
         if not event.startswith(b"data: {"):
             return DONE if event == b"data: [DONE]" else None
         message = decode_event(event[6:])
-        match message.message_type:
+        match message["message_type"]:
             case "reasoning_message":
-                return self.chunk(b'"reasoning_content":' + encode(message.reasoning))
+                return self.chunk(b'"reasoning_content":' + encode(message["reasoning"]))
             case "assistant_message":
-                return self.chunk(b'"content":' + encode(message.content))
+                return self.chunk(b'"content":' + encode(message["content"]))
             case "stop_reason":
-                return self.chunk(b"", b'"' + FINISH[message.stop_reason] + b'"')
+                return self.chunk(b"", b'"' + FINISH[message["stop_reason"]] + b'"')
             case _:
                 return None
 
@@ -130,13 +126,13 @@ class Merged(Streamed):
         field, pieces = b"", list[str]()
         for event in events:
             message = decode_event(event[6:]) if event.startswith(b"data: {") else None
-            found = FIELDS.get(message.message_type, b"") if message else b""
+            found = FIELDS.get(message["message_type"], b"") if message else b""
             if pieces and found != field:
                 yield self.chunk(field + encode("".join(pieces)))
                 pieces.clear()
             field = found
             if message and found:
-                pieces.append(message.reasoning or message.content)
+                pieces.append(message.get("reasoning") or message["content"])
             elif other := self.translate(event):
                 yield other
         if pieces:
@@ -159,15 +155,15 @@ class Plain(Streamed):
             if not event.startswith(b"data: {"):
                 continue
             message = decode_event(event[6:])
-            match message.message_type:
+            match message["message_type"]:
                 case "reasoning_message":
-                    self.reasoning.append(message.reasoning)
+                    self.reasoning.append(message["reasoning"])
                 case "assistant_message":
-                    self.text.append(message.content)
+                    self.text.append(message["content"])
                 case "stop_reason":
-                    self.finish = FINISH[message.stop_reason].decode()
+                    self.finish = FINISH[message["stop_reason"]].decode()
                 case "usage_statistics":
-                    self.usage = message.prompt_tokens, message.completion_tokens
+                    self.usage = message["prompt_tokens"], message["completion_tokens"]
                 case _:
                     pass
 
@@ -187,21 +183,37 @@ class Plain(Streamed):
         self.transport.write(json_response(encode(reply)))
 
 
+class Opening:
+    """What comes before a turn: its conversation is made. The gateway has to do so too."""
+
+    def __init__(self, then: Streamed, sent: bytes) -> None:
+        self.then = then
+        self.sent = sent
+        self.transport = then.transport
+
+    def read(self, events: list[bytes]) -> None:
+        pass
+
+    def fail(self, status: int) -> None:
+        self.then.fail(status)
+
+
 class Upstream(asyncio.Protocol):
     """One connection to Letta; runs one turn at a time."""
 
     transport: asyncio.Transport
 
     def __init__(self) -> None:
-        self.turn: Streamed | None = None
+        self.turn: Streamed | Opening | None = None
         self.parser: httptools.HttpResponseParser | None = httptools.HttpResponseParser(self)
         self.arrived: list[bytes] = []
         self.rest = b""
         self.status = 200
         self.complete = False
 
-    def run(self, request: bytes, turn: Streamed) -> None:
+    def run(self, request: bytes, turn: Streamed | Opening) -> None:
         self.turn = turn
+        self.complete = False
         self.rest = b""
         self.transport.write(request)
 
@@ -228,9 +240,16 @@ class Upstream(asyncio.Protocol):
         if self.complete:
             self.finish(self.turn)
 
-    def finish(self, turn: Streamed) -> None:
-        turn.end() if self.status == 200 else turn.fail(502)
-        self.turn, self.complete = None, False
+    def finish(self, turn: Streamed | Opening) -> None:
+        if self.status != 200:
+            turn.fail(502)
+        elif isinstance(turn, Opening):
+            made = decode_conversation(self.rest).id.encode()
+            self.run(json_request(b"POST", b"/v1/conversations/" + made + b"/messages", turn.sent), turn.then)
+            return
+        else:
+            turn.end()
+        self.turn = None
         LETTA.idle.append(self)
 
     def on_headers_complete(self) -> None:
@@ -261,15 +280,15 @@ class Door(Connection):
             return
         last = request.messages[-1]
         sent = encode({"messages": [{"role": "user", "content": last.content}], "stream_tokens": True})
-        upstream_request = json_request(b"POST", f"/v1/agents/{agent}/messages/stream".encode(), sent)
-        turn = (self.streamed if request.stream else Plain)(self.transport, request.model)
+        upstream_request = json_request(b"POST", f"/v1/conversations/?agent_id={agent}".encode(), b"{}")
+        turn = Opening((self.streamed if request.stream else Plain)(self.transport, request.model), sent)
         if LETTA.idle:
             self.upstream = LETTA.idle.pop()
             self.upstream.run(upstream_request, turn)
         else:
             self.task = asyncio.get_running_loop().create_task(self.connect(upstream_request, turn))
 
-    async def connect(self, request: bytes, turn: Streamed) -> None:
+    async def connect(self, request: bytes, turn: Opening) -> None:
         loop = asyncio.get_running_loop()
         _, self.upstream = await loop.create_connection(Upstream, LETTA.host, LETTA.port)
         self.upstream.run(request, turn)

@@ -155,7 +155,7 @@ class Gate(msgspec.Struct, frozen=True):
 
 
 def gates(samples: Samples, target: str) -> list[Gate]:
-    """What the product must keep (see DECISIONS, "Speed")."""
+    """What the product must keep."""
     made: list[Gate] = []
     if ratios := samples.ratios("burst 10", target, "cpu_us"):
         made.append(Gate("CPU per event in bursts, to the floor", statistics.median(ratios), 2.0, 1.5))

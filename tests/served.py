@@ -13,7 +13,7 @@ import uvloop
 from openai import AsyncOpenAI, OpenAI
 
 from frontdesk.config import Settings
-from frontdesk.serving import listen, server, sockets_of
+from frontdesk.serving import listen, loop_that_closes, server, sockets_of
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def served(data_dir: Path, **settings: Any) -> Generator[Served]:
     running = server(Settings(_env_file=None, **values))  # pyright: ignore[reportCallIssue]
 
     def run() -> None:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:  # as in production
+        with loop_that_closes(), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:  # as in production
             runner.run(running.serve(sockets=sockets_of(listener)))
 
     thread = threading.Thread(target=run, daemon=True)

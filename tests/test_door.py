@@ -139,6 +139,15 @@ def test_only_probes_are_open(gateway: Watched, path: str, status: int) -> None:
 
 
 @requirement("security.agents-per-key")
+@pytest.mark.parametrize(
+    "path", ["/metrics", "/health", "/v1/metrics", "/metrics/", "/metrics%0a", "/health%0A", "/v1/health%0a/"]
+)
+def test_pages_of_all_agents_are_closed_to_a_key_of_some(gateway: Watched, path: str) -> None:
+    head = f"GET {path} HTTP/1.1\r\nhost: x\r\nx-api-key: {NARROW}\r\nconnection: close\r\n\r\n"
+    assert status_line(gateway, head.encode()) == 403
+
+
+@requirement("security.agents-per-key")
 def test_a_key_sees_and_uses_its_agents_only(gateway: Watched) -> None:
     assert [model["id"] for model in call(gateway, "GET", "/v1/models", NARROW).json()["data"]] == ["Otis"]
     assert call(gateway, "GET", "/v1/models/Otis", NARROW).status_code == 200
@@ -424,9 +433,11 @@ def test_cors_is_off_by_default(fake: FakeLetta, tmp_path: Path) -> None:
         preflight = call(gateway, "OPTIONS", "/v1/chat/completions", "", headers=PREFLIGHT)
         assert preflight.status_code == 405
         assert preflight.json()["error"]["code"] == "method_not_allowed"
-        answered = chat(gateway, "", origin="https://chat.example")
-        assert answered.status_code == 200
+        simple = {"origin": "https://chat.example", "content-type": "text/plain"}  # a browser sends this unasked
+        answered = chat(gateway, "", **simple)
+        assert (answered.status_code, answered.json()["error"]["code"]) == (403, "origin_forbidden")
         assert not [name for name in (*preflight.headers, *answered.headers) if name.startswith("access-control")]
+        assert chat(gateway, "", origin=gateway.url).status_code == 200, "its own page, such as /docs"
 
 
 # --- what is written down ----------------------------------------------------------------------------------------

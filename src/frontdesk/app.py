@@ -81,7 +81,7 @@ def create_app(settings: Settings) -> ASGIApp:
     chat = ChatCompletions(
         gateway,
         front(settings, images),
-        Delivery(settings.commit_wait_seconds, heartbeat),
+        Delivery(settings.commit_wait_seconds, heartbeat, settings.silence_seconds, metrics.error),
         Policy(settings.remove_system_prompt, settings.strict_params),
         Style(settings.reasoning_field, settings.tool_activity == "reasoning", settings.keepalive),
     )
@@ -144,7 +144,10 @@ def front(settings: Settings, images: ImageFetcher) -> Front:
 
 
 def secret(settings: Settings) -> bytes:
-    """What signs our ids: as set, else made once and kept, so that ids outlive a restart."""
+    """What signs our ids: as set, else made once and kept, so that ids outlive a restart.
+
+    Raises OSError if it cannot be kept, or is empty: then anybody could sign.
+    """
     if value := settings.secret.get_secret_value():
         return value.encode()
     path = settings.data_dir / "secret"
@@ -154,7 +157,10 @@ def secret(settings: Settings) -> bytes:
             file.write(secrets.token_hex(32).encode())
     except FileExistsError:
         pass
-    return path.read_bytes()
+    kept = path.read_bytes()
+    if not kept.strip():
+        raise OSError(f"the secret in {path} is empty; delete this file, and a new one is made")
+    return kept
 
 
 def add_error_handlers(app: FastAPI, metrics: Metrics) -> None:

@@ -77,7 +77,8 @@ class Door:
             self._note(scope, visit)
 
     async def _admit(self, scope: Scope, visit: "_Visit") -> None:
-        scope["path"] = scope["path"].rstrip("/") or "/"
+        # A route's pattern takes a line break at its end for the end: it must not make another path of one with rules.
+        scope["path"] = scope["path"].rstrip("/\n") or "/"
         state: MutableMapping[str, Any] = scope.setdefault("state", {})
         if scope["path"] in OPEN_PATHS or scope["method"] == "OPTIONS":
             return

@@ -2,7 +2,7 @@
 
 run = gateway.run(turn)
 async for batch in run.batches(): ...      # events, as the agent speaks
-await run.leave()                          # the client went away: finish within the grace, else stop the agent
+run.leave()                                # the client went away: finish within the grace, else stop the agent
 """
 
 import asyncio
@@ -63,11 +63,12 @@ class Gateway:
                 if self._tidying:
                     await asyncio.wait(self._tidying)
 
-    def later(self, work: Coroutine[Any, Any, None]) -> None:
-        """Do this without making anybody wait for it."""
+    def later(self, work: Coroutine[Any, Any, None]) -> asyncio.Future[None]:
+        """Do this without making the caller wait for it."""
         task = asyncio.ensure_future(work)
         self._tidying.add(task)
         task.add_done_callback(self._tidying.discard)
+        return task
 
     def run(self, turn: Turn) -> "Run":
         """Begin a turn. Nothing happens before its batches are asked for."""
@@ -150,15 +151,17 @@ class Run:
 
     async def _run(self, backend: Backend, placement: Placement, found: Found) -> AsyncGenerator[Batch, None]:
         """The agent's turn. However it is cut short, the agent is stopped before the conversation is given on."""
-        turn = self.turn
-        if placement.instructions and not found.fresh:  # a new conversation was made with them
-            await backend.instructed(placement, fingerprint(turn.instructions))
-        upstream = backend.run(turn, placement)
+        turn, desk = self.turn, self._gateway.desk
+        heard = False
         try:
-            async with aclosing(upstream):
+            if placement.instructions and not found.fresh:  # a new conversation was made with them
+                await backend.instructed(placement, fingerprint(turn.instructions))
+            async with aclosing(backend.run(turn, placement)) as upstream:
                 async for batch in upstream:
+                    heard = heard or bool(batch)
                     self._tap.batch(batch)
                     yield self._ours(batch, found)
+            desk.paid(placement)
         except (asyncio.CancelledError, GeneratorExit):
             await finish(self._stop_agent(backend, placement, owe=True))
             raise
@@ -166,9 +169,12 @@ class Run:
             await finish(self._stop_agent(backend, placement, owe=False))
             raise
         except ConnectionLost:  # perhaps only the connection: the run may go on, with nobody to hear it
-            self._gateway.later(self._stop_agent(backend, placement, owe=False))
+            stopping = self._gateway.later(self._stop_agent(backend, placement, owe=False))
+            self._gateway.leases.keep(thread_key(found.agent, found.thread), stopping)
             raise
         except GatewayError:
+            if heard:  # then some of it may have been kept, and nothing is told twice
+                desk.paid(placement)
             if placement.instructions:  # a failed turn leaves nothing in the conversation, and so not these
                 await finish(forgiving(backend.instructed(placement, "")))
             raise
@@ -185,10 +191,13 @@ class Run:
         return ours or batch
 
     async def _stop_agent(self, backend: Backend, placement: Placement, *, owe: bool) -> None:
+        desk = self._gateway.desk
         try:
             dropped = await backend.cancel(self.turn, placement)
-            if dropped and owe:
-                self._gateway.desk.owe(placement, dropped, "".join(self._said))
+            if not dropped:
+                desk.paid(placement)
+            elif owe:
+                desk.owe(placement, dropped, "".join(self._said))
             if dropped and placement.instructions:
                 await backend.instructed(placement, "")
         except GatewayError as error:
@@ -221,8 +230,9 @@ class Run:
 
 
 def about(turn: Turn) -> dict[str, Any]:
-    """What the caller wants to find again in the logs."""
-    return {"metadata": dict(turn.metadata)} if turn.metadata else {}
+    """What the caller wants to find again in the logs; no more of it than OpenAI allows, for it is on every line."""
+    short = {name[:64]: value[:512] for name, value in turn.metadata.items()}
+    return {"metadata": short} if short else {}
 
 
 def check_tools(turn: Turn, agent: Agent) -> None:

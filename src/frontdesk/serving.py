@@ -1,7 +1,10 @@
 """Runs the server: uvicorn on uvloop and httptools."""
 
+import errno
 import gc
 import socket
+from collections.abc import Generator
+from contextlib import contextmanager
 
 import msgspec
 import uvicorn
@@ -13,6 +16,7 @@ from frontdesk.door import new_request_id
 from frontdesk.errors import InvalidRequest
 from frontdesk.observe import logs
 from frontdesk.protocols.openai_errors import body_of
+from frontdesk.protocols.replies import ABORT
 
 ACCEPTS = 16
 """uvloop accepts one connection per turn of its loop and listening socket; under load new clients then wait for
@@ -26,6 +30,11 @@ class Wire(HttpToolsProtocol):
     """HTTP as uvicorn reads it, with a bound on a request's head, which anybody can send, and JSON for its refusals."""
 
     _in_head = True
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self.scope["extensions"] = {ABORT: {"abort": self.transport.abort}}
+
     _head_bytes = 0
     _heads = 0  # read on this connection
 
@@ -100,9 +109,20 @@ def sockets_of(listener: socket.socket) -> list[socket.socket]:
     return [listener, *(listener.dup() for _ in range(ACCEPTS - 1))]
 
 
+@contextmanager
+def loop_that_closes() -> Generator[None]:
+    """uvloop now and then finds its loop busy when it closes it, after everything in it has ended: no harm done."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno != errno.EBUSY:
+            raise
+
+
 def serve(settings: Settings, listener: socket.socket | None = None) -> None:
     """Serve until told to stop."""
     logs.configure(settings.log_level, settings.log_format, secrets=secrets_of(settings))
     listener = listener or listen(settings.host, settings.port)
     gc.freeze()  # what was imported stays; the collector need not look at it again and again
-    server(settings).run(sockets=sockets_of(listener))
+    with loop_that_closes():
+        server(settings).run(sockets=sockets_of(listener))

@@ -95,6 +95,32 @@ async def test_who_came_while_the_holder_still_waited_counts_too() -> None:
     assert order == [2, 3]
 
 
+async def test_who_comes_before_the_next_in_line_has_woken_has_waited_too() -> None:
+    leases, order, leave = Leases(5), list[int](), asyncio.Event()
+    leave.set()
+    async with leases.hold("k"):
+        behind = asyncio.create_task(hold(leases, order, 1, leave))
+        await settle()
+    assert await hold(leases, order, 2, leave)
+    assert await behind
+    assert order == [1, 2]
+
+
+async def test_a_lease_is_kept_until_its_work_is_done() -> None:
+    leases, order, leave = Leases(5), list[int](), asyncio.Event()
+    leave.set()
+    work: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    async with leases.hold("k"):
+        leases.keep("k", work)
+    next_one = asyncio.create_task(hold(leases, order, 1, leave))
+    await settle()
+    assert (order, leases.waiting) == ([], 1)
+    work.set_result(None)
+    assert await next_one
+    assert await hold(leases, order, 2, leave) is False
+    assert leases.waiting == 0
+
+
 async def test_a_holder_that_fails_gives_the_lease_on() -> None:
     leases, calls = Leases(1), list[str]()
     with pytest.raises(ZeroDivisionError):

@@ -8,7 +8,7 @@ import pytest
 from pydantic import SecretStr
 
 from frontdesk.config import KeySettings, Settings
-from frontdesk.errors import InvalidRequest, Unauthenticated
+from frontdesk.errors import Forbidden, InvalidRequest, Unauthenticated
 from frontdesk.policies.auth import ConfigurationError, Keyring, check_listening
 from frontdesk.turn import Principal
 
@@ -39,6 +39,33 @@ def test_without_keys_everybody_is_anonymous_whatever_they_send() -> None:
         caller = keyring().authenticate(headers)
         assert caller.principal == Principal("anonymous")
         assert caller.key is None
+
+
+@pytest.mark.parametrize(
+    ("origin", "host", "mine"),
+    [
+        (b"http://127.0.0.1:8000", b"127.0.0.1:8000", True),
+        (b"http://localhost:8000", b"localhost:8000", True),
+        (b"http://[::1]:8000", b"[::1]:8000", True),
+        (b"https://chat.example", b"127.0.0.1:8000", True),  # named in the settings
+        (b"https://evil.example", b"127.0.0.1:8000", False),
+        (b"http://localhost:9000", b"localhost:8000", False),
+        (b"http://evil.example:8000", b"evil.example:8000", False),  # a name that was made to mean this machine
+        (b"null", b"127.0.0.1:8000", False),
+        (b"", b"", False),
+        (b"http://[", b"[", False),
+    ],
+)
+def test_without_keys_only_our_own_pages_and_those_named_are_let_in(origin: bytes, host: bytes, mine: bool) -> None:
+    ring = Keyring(Settings(cors_origins=("https://chat.example",)))
+    headers = [(b"host", host), (b"origin", origin)]
+    if mine:
+        assert ring.authenticate(headers).principal == Principal("anonymous")
+    else:
+        with pytest.raises(Forbidden):
+            ring.authenticate(headers)
+    assert Keyring(Settings(cors_origins=("*",))).authenticate(headers)
+    assert keyring(BOT).authenticate([*headers, (b"x-api-key", b"bot-key")]), "a page that has a key may use it"
 
 
 @pytest.mark.parametrize(

@@ -44,4 +44,8 @@ REQUIREMENTS = {
     "errors.backend-down": Requirement("A Letta that is down is a 503 which the SDKs try again", SDK),
     "errors.agent-gone": Requirement("An agent deleted on the server is 404 and leaves the list at once", CODES),
     "errors.no-done": Requirement("An answer whose stream ends without `[DONE]` is an answer", LETTA),
+    "errors.slow-client": Requirement(
+        "A client that stays, but takes nothing for `silence_seconds`, holds neither its agent nor its place",
+        "own design",
+    ),
 }

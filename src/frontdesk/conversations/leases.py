@@ -10,12 +10,15 @@ from dataclasses import dataclass, field
 
 from frontdesk.errors import ConversationBusy
 
+MAX_LINE = 50
+
 
 @dataclass(slots=True)
 class _Line:
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     users: int = 0
     give_way: Callable[[], object] | None = None
+    work: asyncio.Future[None] | None = None
 
 
 class Leases:
@@ -36,24 +39,42 @@ class Leases:
         Raises ConversationBusy when the wait runs out; nothing was appended then.
         """
         line = self._lines.setdefault(key, _Line())
+        if line.users > MAX_LINE:  # each of them holds a place that others need
+            raise ConversationBusy("Too many turns wait for this conversation already.", retry_after_seconds=2)
         line.users += 1
+        waited = line.users > 1  # a lease just given back is not free: the next in line has yet to wake up
         try:
-            waited = line.lock.locked()
             if line.give_way:
                 line.give_way()
             await self._acquire(line)
-            try:
-                line.give_way = give_way
-                if give_way and line.users > 1:
-                    give_way()
-                yield waited
-            finally:
-                line.give_way = None
-                line.lock.release()
+        except BaseException:
+            self._leave(key, line)
+            raise
+        try:
+            line.give_way = give_way
+            if give_way and line.users > 1:
+                give_way()
+            yield waited
         finally:
-            line.users -= 1
-            if not line.users:
-                self._lines.pop(key, None)
+            line.give_way = None
+            if line.work:
+                line.work.add_done_callback(lambda _: self._give_on(key, line))
+            else:
+                self._give_on(key, line)
+
+    def keep(self, key: str, work: asyncio.Future[None]) -> None:
+        """The lease which is held now lasts until this work is done, however long its holder stays."""
+        self._lines[key].work = work
+
+    def _give_on(self, key: str, line: _Line) -> None:
+        line.work = None
+        line.lock.release()
+        self._leave(key, line)
+
+    def _leave(self, key: str, line: _Line) -> None:
+        line.users -= 1
+        if not line.users:
+            del self._lines[key]
 
     async def _acquire(self, line: _Line) -> None:
         try:

@@ -104,7 +104,7 @@ class Desk:
             deliver = tuple(item for item in turn.input if isinstance(item, Message))
         if not deliver and not instructions:
             raise InvalidRequest("There is nothing new for the agent: end with a user message.", param="messages")
-        owed = self._owed.pop(thread_key(agent, thread), ())
+        owed = self._owed.get(thread_key(agent, thread), ())  # until it is `paid`: this turn may fail too
         return Placement(agent, thread, found.identity, owed + deliver, instructions)
 
     def owe(self, placement: Placement, dropped: tuple[Item, ...], said: str) -> None:
@@ -113,6 +113,10 @@ class Desk:
         self._owed[thread_key(placement.agent, placement.thread)] = dropped + answer
         while len(self._owed) > REMEMBERED:
             self._owed.popitem(last=False)
+
+    def paid(self, placement: Placement) -> None:
+        """What was owed has reached the agent."""
+        self._owed.pop(thread_key(placement.agent, placement.thread), None)
 
     def _results(self, turn: Turn, calls: Sequence[Call]) -> tuple[Item, ...]:
         """The turn's input with the backend's call ids, and an answer for each call the client left out."""

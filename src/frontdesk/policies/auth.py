@@ -5,9 +5,10 @@ import hmac
 import ipaddress
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from urllib.parse import urlsplit
 
 from frontdesk.config import KeySettings, Settings
-from frontdesk.errors import InvalidRequest, Unauthenticated
+from frontdesk.errors import Forbidden, InvalidRequest, Unauthenticated
 from frontdesk.turn import Principal
 
 USER_HEADER = "X-OpenWebUI-User-Id"
@@ -40,19 +41,34 @@ class Keyring:
     def __init__(self, settings: Settings) -> None:
         self._callers: Mapping[bytes, Caller] = _callers(settings)
         self._anonymous = Caller(Principal(), None)
+        self._origins = frozenset(settings.cors_origins)
 
     def authenticate(self, headers: Iterable[tuple[bytes, bytes]]) -> Caller:
         """The caller, by raw ASGI headers (names in lower case). Everybody is `anonymous` where there are no keys.
 
-        Raises Unauthenticated; InvalidRequest for a user id that cannot be one.
+        Raises Unauthenticated; InvalidRequest for a user id that cannot be one; Forbidden for a foreign web page.
         """
         if not self._callers:
+            self._check_page(headers)
             return self._anonymous
         known = _first_values(headers)
         caller = self._find(_presented(known))
         if caller.key is None or not caller.key.trust_user_headers or _USER_HEADER not in known:
             return caller
         return _on_behalf(caller, known[_USER_HEADER])
+
+    def _check_page(self, headers: Iterable[tuple[bytes, bytes]]) -> None:
+        """Loopback does not keep out web pages: their visitor's browser posts what they like, and says whose it is."""
+        told = {name: value.decode("latin-1") for name, value in headers if name in (b"origin", b"host")}
+        origin = told.get(b"origin")
+        if origin is None or origin in self._origins or "*" in self._origins:
+            return
+        if not _is_own_page(origin, told.get(b"host", "")):
+            raise Forbidden(
+                "Without API keys, web pages may not use this server. If this one may, the operator can name its origin"
+                " in FRONTDESK_CORS_ORIGINS.",
+                code="origin_forbidden",
+            )
 
     def _find(self, key: bytes) -> Caller:
         """Every key is compared, so that the time says nothing about which one was nearly right."""
@@ -77,6 +93,15 @@ def check_listening(settings: Settings) -> None:
             f"Refusing to listen on {settings.host or 'every address'} without API keys: whoever reaches it could use"
             " every agent. Set FRONTDESK_API_KEYS=<key>, or listen on this machine only with --host 127.0.0.1."
         )
+
+
+def _is_own_page(origin: str, host: str) -> bool:
+    """Whether a page is this server's own, by a name that nobody else can give to this machine (DNS rebinding)."""
+    try:
+        place = urlsplit(origin)
+        return place.netloc == host and _is_loopback(place.hostname or "")
+    except ValueError:
+        return False
 
 
 def _is_loopback(host: str) -> bool:

@@ -1,7 +1,6 @@
 """What every protocol does with a request before it decodes it: who asks, its body, its pin, its pictures."""
 
-import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -12,6 +11,7 @@ from frontdesk.errors import InvalidRequest, RequestTooLarge
 from frontdesk.turn import Content, Image, Item, Message, Principal, ToolResult, Turn
 
 PIN_CHARACTERS = 256
+MAX_IMAGES = 500  # in one request, as with OpenAI
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,24 +61,39 @@ class Front:
         return ""
 
     async def with_images(self, turn: Turn) -> Turn:
-        """The turn with its pictures fetched. Raises InvalidRequest with the place of the one that cannot be had."""
-        if not any(isinstance(part, Image) for item in (*turn.history, *turn.input) for part in content(item)):
+        """The turn with its pictures fetched. Together they may be as large as a body, for all are held in memory.
+
+        Raises InvalidRequest with the place of the one that cannot be had, or is one too many.
+        """
+        wanted = [part for item in (*turn.history, *turn.input) for part in content(item) if isinstance(part, Image)]
+        if not wanted:
             return turn
-        history, new = await asyncio.gather(self._items(turn.history), self._items(turn.input))
-        return replace(turn, history=history, input=new)
+        if len(wanted) > MAX_IMAGES:
+            raise too_much(wanted[MAX_IMAGES], f"A request may hold {MAX_IMAGES} images.")
+        fetched: dict[str, Image] = {}  # by place
+        room = self.max_body_bytes
+        for image in wanted:
+            fetched[image.param] = got = await self.fetch_image(image.url, image.param)
+            room -= len(got.data)
+            if room < 0:
+                raise too_much(
+                    image, f"The images of this request are larger than {self.max_body_bytes} bytes together."
+                )
+        return replace(turn, history=filled(turn.history, fetched), input=filled(turn.input, fetched))
 
-    async def _items(self, items: Sequence[Item]) -> tuple[Item, ...]:
-        return tuple([await self._item(item) for item in items])
 
-    async def _item(self, item: Item) -> Item:
-        match item:
-            case Message() | ToolResult():
-                return replace(item, content=tuple([await self._content(part) for part in item.content]))
-            case _:
-                return item
+def too_much(image: Image, sentence: str) -> InvalidRequest:
+    return InvalidRequest(sentence, param=image.param, code="invalid_image_url")
 
-    async def _content(self, part: Content) -> Content:
-        return await self.fetch_image(part.url, part.param) if isinstance(part, Image) and not part.data else part
+
+def filled(items: Sequence[Item], images: Mapping[str, Image]) -> tuple[Item, ...]:
+    """The items with these images in their places."""
+    return tuple(
+        replace(item, content=tuple(images[part.param] if isinstance(part, Image) else part for part in item.content))
+        if isinstance(item, Message | ToolResult)
+        else item
+        for item in items
+    )
 
 
 def content(item: Item) -> tuple[Content, ...]:

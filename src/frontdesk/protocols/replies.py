@@ -25,6 +25,9 @@ log = structlog.get_logger(__name__)
 
 Headers = list[tuple[bytes, bytes]]
 
+ABORT = "frontdesk.abort"
+"""Our server's extension to ASGI: cuts the connection, also where the client does not take what it was sent."""
+
 SSE_HEADERS: Headers = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"cache-control", b"no-cache, no-transform"),
@@ -80,6 +83,8 @@ class Delivery:
 
     commit_wait_seconds: float
     heartbeat: Heartbeat
+    stalled_seconds: float  # a client that takes nothing for so long is as good as gone
+    count_error: Callable[[str], object]  # told of the code of each error that is sent within a stream
 
 
 async def pump(run: Run, receive: Receive, hear: Callable[[Batch], Awaitable[None]]) -> bool:
@@ -106,7 +111,7 @@ async def pump(run: Run, receive: Receive, hear: Callable[[Batch], Awaitable[Non
         task.uncancel()
     finally:
         watcher.cancel()
-    return not left
+    return not left and not run.stopped
 
 
 class StreamedReply:
@@ -125,6 +130,7 @@ class StreamedReply:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self._send = send
+        self._abort = scope.get("extensions", {}).get(ABORT, {}).get("abort", lambda: None)
         loop = asyncio.get_running_loop()
         timer = loop.call_later(self._delivery.commit_wait_seconds, self._commit_late)
         try:
@@ -135,20 +141,24 @@ class StreamedReply:
             if not self._committed:
                 raise
             log.warning("turn failed in mid-stream", turn=self._run.turn.id, code=error.public_code)
-            await self._write(self._encoder.error(error), more=False)
+            await self._fail(error)
         except asyncio.CancelledError:  # by the server, which ends: a client that sees no reason takes this for all
             if not self._committed:
                 raise
-            await self._write(self._encoder.error(ShuttingDown("The gateway is shutting down.")), more=False)
+            await self._fail(ShuttingDown("The gateway is shutting down."))
         except Exception:
             if not self._committed:
                 raise
             log.exception("turn failed in mid-stream", turn=self._run.turn.id)
-            await self._write(self._encoder.error(GatewayError("The gateway failed.")), more=False)
+            await self._fail(GatewayError("The gateway failed."))
         finally:
             self._ended = True
             timer.cancel()
             self._delivery.heartbeat.forget(self)
+
+    async def _fail(self, error: GatewayError) -> None:
+        self._delivery.count_error(error.public_code)
+        await self._write(self._encoder.error(error), more=False)
 
     async def _hear(self, batch: Batch) -> None:
         if batch:
@@ -179,6 +189,10 @@ class StreamedReply:
 
     async def keep_alive(self) -> None:
         if self._writing:  # the client does not read what it was sent before
+            if time.monotonic() - self.sent > self._delivery.stalled_seconds:
+                log.warning("client reads no more", turn=self._run.turn.id)
+                self._run.stop()
+                self._abort()
             return
         if noop := self._encoder.keepalive():
             with suppress(OSError):

@@ -1,7 +1,9 @@
 """The HTTP client, against a server that says exactly what a test wants, byte by byte."""
 
 import asyncio
+import socket
 import ssl
+import struct
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
@@ -135,6 +137,16 @@ async def test_a_stream_whose_end_comes_late_serves_again() -> None:
         assert server.connections == 1
 
 
+async def test_a_target_that_cannot_be_sent_costs_no_connection() -> None:
+    async with serving(answering(OK, OK)) as (client, server):
+        with await client.request("GET", "/") as response:
+            await response.read()
+        with pytest.raises(UnicodeEncodeError):
+            await client.request("GET", "/ä")
+        assert len(client.idle) == 1
+        assert server.connections == 1
+
+
 async def test_chunks_of_one_read_come_together() -> None:
     async with serving(answering(CHUNKED + b"2\r\nab\r\n3\r\ncde\r\n0\r\n\r\n")) as (client, _):
         with await client.request("GET", "/") as response:
@@ -161,6 +173,34 @@ async def test_an_answer_without_a_length_ends_with_its_connection() -> None:
     async with serving(answering(b"HTTP/1.1 200 OK\r\n\r\nall of it", forever=False)) as (client, _):
         with await client.request("GET", "/") as response:
             assert await response.read() == b"all of it"
+
+
+async def test_an_answer_without_a_length_is_broken_when_its_connection_is_reset() -> None:
+    def play(state: Server) -> Play:
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await state.request(reader)
+            writer.write(b"HTTP/1.1 200 OK\r\n\r\nhalf of it")
+            await writer.drain()
+            await asyncio.sleep(0.05)
+            no_lingering = struct.pack("ii", 1, 0)
+            writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, no_lingering)
+            writer.transport.abort()
+
+        return serve
+
+    async with serving(play) as (client, _):
+        with await client.request("GET", "/") as response:
+            assert await response.next() == b"half of it"
+            with pytest.raises(Broken):
+                await response.next()
+
+
+async def test_a_second_answer_nobody_asked_for_is_not_mixed_with_the_first() -> None:
+    async with serving(answering(OK + b"HTTP/1.1 503 X\r\nContent-Length: 3\r\n\r\nbad")) as (client, server):
+        for _ in range(2):
+            with await client.request("GET", "/") as response:
+                assert (await response.read(), response.status) == (b"ok", 200)
+        assert server.connections == 2
 
 
 async def test_nobody_there_is_unreachable() -> None:

@@ -16,7 +16,7 @@ from fnmatch import fnmatchcase
 from typing import Any, cast
 
 from frontdesk.backends.letta import encode
-from frontdesk.backends.letta.client import LettaClient
+from frontdesk.backends.letta.client import LettaClient, Stream
 from frontdesk.backends.letta.failures import AwaitingApproval, WrongCallIds
 from frontdesk.backends.letta.translate import ServerSentEvents, Translator
 from frontdesk.errors import BackendUnavailable, EndpointNotFound, GatewayError, InvalidRequest, NotFound
@@ -203,50 +203,50 @@ class LettaBackend:
 
     async def run(self, turn: Turn, placement: Placement) -> AsyncGenerator[Batch, None]:
         messages = encode.messages(placement)
-        try:
-            async for batch in self._attempt(turn, placement, messages):
-                yield batch
-            return
-        except AwaitingApproval:
-            # A call of an earlier turn was never answered. Nothing was appended, so this is the same turn, not another.
-            pending = [call.call_id for call in await self.calls(placement.agent, placement.thread) if call.pending]
-            messages = [encode.denials(pending), *messages]
-        except WrongCallIds as error:
-            messages = [encode.exactly(messages[0], error.expected), *messages[1:]]
-        async for batch in self._attempt(turn, placement, messages):
-            yield batch
-
-    async def _attempt(
-        self, turn: Turn, placement: Placement, messages: Sequence[dict[str, Any]]
-    ) -> AsyncGenerator[Batch, None]:
-        """One request to Letta. AwaitingApproval and WrongCallIds come before any event, and leave no trace there."""
-        path, body = self._request(turn, placement, messages)
-        one_call = turn.options.parallel_tool_calls is False
-        translator = Translator((tool.name for tool in turn.tools), one_call=one_call)
-        cut = ServerSentEvents()
-        stream = self._client.stream(path, body, self._settings.silence_seconds, self._recorder(turn.id))
-        try:
-            async for data, watchdog in stream:
-                events = translator(cut(data))
-                if events:
-                    watchdog.feed()
-                elif translator.run_id:
-                    self._run_ids[turn.id] = translator.run_id
-                if translator.done or translator.failed:
-                    if translator.done:
-                        watchdog.done()
-                    if events:
+        mended = False
+        while True:
+            translator, cut = self._translator(turn), ServerSentEvents()
+            try:
+                with await self._stream(turn, placement, messages) as stream:
+                    while not (translator.done or translator.failed) and (data := await stream.next()):
+                        events = translator(cut(data))
+                        if events:
+                            stream.feed()
+                        if translator.run_id and turn.id not in self._run_ids:
+                            self._run_ids[turn.id] = translator.run_id
                         yield events
-                    break
-                yield events
-        finally:
-            await stream.aclose()
-        finished = translator.finish()
+                    if translator.done:
+                        stream.done()
+                self._run_ids.pop(turn.id, None)  # it has ended, one way or the other
+                finished = translator.finish()
+                break
+            except (AwaitingApproval, WrongCallIds) as error:
+                # Letta appended nothing: this is the same turn, not another.
+                if mended or translator.spoke:
+                    raise
+                messages, mended = await self._mended(messages, placement, error), True
         if translator.compacted and (placement.thread.system or placement.instructions):
             # The caller's instructions may be gone from the condensed history: let them be given again.
             await self.instructed(placement, "")
-        self._run_ids.pop(turn.id, None)
         yield (finished,)
+
+    def _translator(self, turn: Turn) -> Translator:
+        return Translator((tool.name for tool in turn.tools), one_call=turn.options.parallel_tool_calls is False)
+
+    async def _stream(self, turn: Turn, placement: Placement, messages: Sequence[dict[str, Any]]) -> Stream:
+        path, body = self._request(turn, placement, messages)
+        return await self._client.stream(path, body, self._settings.silence_seconds, self._recorder(turn.id))
+
+    async def _mended(
+        self, messages: list[dict[str, Any]], placement: Placement, error: AwaitingApproval | WrongCallIds
+    ) -> list[dict[str, Any]]:
+        """The same messages as Letta will take them: after calls that nobody will answer, or for just those pending."""
+        match error:
+            case AwaitingApproval():
+                calls = await self.calls(placement.agent, placement.thread)
+                return [encode.denials([call.call_id for call in calls if call.pending]), *messages]
+            case WrongCallIds():
+                return [encode.exactly(messages[0], error.expected), *messages[1:]]
 
     def _request(
         self, turn: Turn, placement: Placement, messages: Sequence[dict[str, Any]]

@@ -4,13 +4,14 @@ Nothing is ever sent twice: a repeated message would be appended twice.
 """
 
 import asyncio
+import base64
 import re
 import time
-from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self
-from urllib.parse import urlencode
+from urllib.parse import unquote, urlencode, urlsplit
 
 import msgspec
 
@@ -34,10 +35,13 @@ REFUSAL_BYTES = 65536
 class LettaClient:
     def __init__(self, base_url: str, api_key: str = "", project: str = "", watch: Watch | None = None) -> None:
         self._base_url = base_url.rstrip("/")
+        self._place = re.sub(r"//[^/]*@", "//", self._base_url)  # as callers may see it: without a password
         self._watch = watch
         headers = dict(SDK_HEADERS)
         if api_key:
             headers["Authorization"] = f"Bearer {api_key}"
+        elif basic := basic_authorization(self._base_url):
+            headers["Authorization"] = basic
         if project:
             headers["X-Project"] = project
         self._http = HttpClient(self._base_url, headers)
@@ -81,27 +85,16 @@ class LettaClient:
                     data = await response.read()
             return msgspec.json.decode(data) if data else None
         except (OSError, TimeoutError) as error:
-            raise BackendUnavailable(f"The Letta server at {self._base_url} cannot be reached.") from error
+            raise BackendUnavailable(f"The Letta server at {self._place} cannot be reached.") from error
         except msgspec.DecodeError as error:
-            raise BackendUnavailable(f"{self._base_url} answers, but not as a Letta server does.") from error
+            raise BackendUnavailable(f"{self._place} answers, but not as a Letta server does.") from error
 
     async def stream(
         self, path: str, body: Any, silence_seconds: float, record: Callable[[bytes], object] | None = None
-    ) -> AsyncGenerator[tuple[bytes, "Watchdog"], None]:
-        """Send a message and yield what each read brings, with the watchdog which the reader must `feed` with every
-        sign of work: pings are none."""
+    ) -> "Stream":
+        """Send a message, and give the answer to be read as it comes."""
         with self._watched("POST", path):
-            response = await self._send(path, body, silence_seconds)
-        try:
-            with response, Watchdog(response, silence_seconds) as watchdog:
-                while data := await response.next():
-                    if record:
-                        record(data)
-                    began = watchdog.pause()
-                    yield data, watchdog
-                    watchdog.resume(began)
-        except OSError as error:
-            raise ConnectionLost("The connection to the Letta server broke while the agent was answering.") from error
+            return Stream(await self._send(path, body, silence_seconds), silence_seconds, record)
 
     async def _send(self, path: str, body: Any, silence_seconds: float) -> Response:
         try:
@@ -114,7 +107,7 @@ class LettaClient:
         except TimeoutError as error:
             raise timeout(silence_seconds) from error
         except Unreachable as error:
-            raise BackendUnavailable(f"The Letta server at {self._base_url} cannot be reached.") from error
+            raise BackendUnavailable(f"The Letta server at {self._place} cannot be reached.") from error
         except OSError as error:
             raise BackendUnavailable(
                 "The Letta server closed the connection before it took the message.", retry=False
@@ -124,33 +117,43 @@ class LettaClient:
         await self._http.aclose()
 
 
-class Watchdog:
-    """Ends a read when nothing but pings has come for a while. One timer for each stream, moved only when it fires.
+class Stream:
+    """An answer as it comes, with a watchdog: a read ends with AgentTimeout after a while of nothing but pings.
 
-    Time in which nobody reads, because the client is slow to take what it was sent, does not count.
+    One timer for each stream, moved only when it fires. Time in which nobody reads, because the client is slow to take
+    what it was sent, does not count.
     """
 
-    def __init__(self, response: Response, seconds: float) -> None:
+    def __init__(self, response: Response, silence_seconds: float, record: Callable[[bytes], object] | None) -> None:
         self._response = response
-        self._seconds = seconds
+        self._seconds = silence_seconds
+        self._record = record
         self._loop = asyncio.get_running_loop()
-        self._fed = self._loop.time()
-        self._paused = False
+        self._fed = self._left = self._loop.time()
+        self._reading = False
+
+    async def next(self) -> bytes:
+        """What has come since the last time; empty at the end."""
+        self._fed += self._loop.time() - self._left
+        self._reading = True
+        try:
+            data = await self._response.next()
+        except OSError as error:
+            raise ConnectionLost("The connection to the Letta server broke while the agent was answering.") from error
+        finally:
+            self._reading = False
+            self._left = self._loop.time()
+        if self._record and data:
+            self._record(data)
+        return data
 
     def feed(self) -> None:
-        self._fed = self._loop.time()
+        """There was a sign of work: pings are none."""
+        self._fed = self._left
 
     def done(self) -> None:
         """The stream has said that it is over; only the end of the HTTP answer is still to come."""
         self._response.drain()
-
-    def pause(self) -> float:
-        self._paused = True
-        return self._loop.time()
-
-    def resume(self, began: float) -> None:
-        self._paused = False
-        self._fed += self._loop.time() - began
 
     def __enter__(self) -> Self:
         self._timer = self._loop.call_later(self._seconds, self._look)
@@ -160,10 +163,11 @@ class Watchdog:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._timer.cancel()
+        self._response.close()
 
     def _look(self) -> None:
         due = self._fed + self._seconds
-        if self._paused:
+        if not self._reading:
             self._timer = self._loop.call_later(self._seconds, self._look)
         elif self._loop.time() < due:
             self._timer = self._loop.call_at(due, self._look)
@@ -172,13 +176,22 @@ class Watchdog:
 
 
 async def refused(response: Response) -> Exception:
-    """The error an answer stands for. Its connection is not used again: after a 500 Letta drops it."""
+    """The error an answer stands for."""
     data = await response.read(REFUSAL_BYTES)
     try:
         body = msgspec.json.decode(data)
     except msgspec.DecodeError:
         body = None
     return refusal(response.status, body)
+
+
+def basic_authorization(base_url: str) -> str:
+    """For a server behind a proxy with a password: the one in its address."""
+    url = urlsplit(base_url)
+    if url.username is None and url.password is None:
+        return ""
+    pair = f"{unquote(url.username or '')}:{unquote(url.password or '')}"
+    return f"Basic {base64.b64encode(pair.encode()).decode()}"
 
 
 def encoded(body: Any) -> bytes | None:

@@ -137,5 +137,4 @@ def with_otids(turn_id: str, messages: Sequence[dict[str, Any]]) -> list[dict[st
 
 
 def otids(turn_id: str, count: int) -> list[str]:
-    space = uuid.uuid5(uuid.NAMESPACE_OID, turn_id)
-    return [str(uuid.uuid5(space, str(index))) for index in range(count)]
+    return [str(uuid.uuid5(uuid.NAMESPACE_OID, f"{turn_id}/{index}")) for index in range(count)]

@@ -49,10 +49,10 @@ class HttpClient:
 
         Raises Unreachable if no connection could be made, Broken if it ended before the head was complete.
         """
-        connection = self._idle_connection() or await self._connect()
         head = f"{method} {self._path}{target} HTTP/1.1\r\n".encode("ascii") + self._head
         if body is not None:
             head += b"Content-Type: application/json\r\nContent-Length: %d\r\n" % len(body)
+        connection = self._idle_connection() or await self._connect()
         response = Response(self, connection)
         try:
             connection.send(response, head + b"\r\n" + (body or b""))
@@ -143,7 +143,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._lost = True
         if self._response is not None:
-            self._response.ended()
+            self._response.ended(in_order=exc is None)
 
     def pause(self) -> None:
         if self.usable:
@@ -160,6 +160,10 @@ class Connection(asyncio.Protocol):
             self._transport.close()
 
     # --- what the parser calls -----------------------------------------------------------------------------------
+
+    def on_message_begin(self) -> None:
+        if self._response and self._response.complete:
+            raise ValueError("a second answer to one request")
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._response and name.lower() in (b"content-length", b"transfer-encoding"):
@@ -286,9 +290,9 @@ class Response:
             self._paused = True
             self._connection.pause()
 
-    def ended(self) -> None:
+    def ended(self, *, in_order: bool) -> None:
         """The connection is gone."""
-        if not self.complete and self.status >= 200 and not self.framed:
+        if not self.complete and self.status >= 200 and not self.framed and in_order:
             self.complete = True
         elif not self.complete:
             self._error = self._error or Broken("the connection ended before the answer did")

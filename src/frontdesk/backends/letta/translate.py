@@ -26,6 +26,15 @@ from frontdesk.turn import (
 )
 
 
+class Token(msgspec.Struct, gc=False):
+    """What there is to know of a token of text or reasoning, which nearly every message is."""
+
+    message_type: str = ""
+    id: str | None = None
+    content: Any = ""
+    reasoning: str | None = ""
+
+
 class CallFragment(msgspec.Struct, gc=False):
     tool_call_id: str | None = None
     name: str | None = None
@@ -80,7 +89,8 @@ SPOKEN: dict[str, type[TextDelta | ReasoningDelta]] = {
 
 DONE = b"[DONE]"
 
-_decoder = msgspec.json.Decoder(StreamMessage)
+_tokens = msgspec.json.Decoder(Token)
+_messages = msgspec.json.Decoder(StreamMessage)
 
 
 class ServerSentEvents:
@@ -112,18 +122,22 @@ def payload(block: bytes) -> bytes:
     return b"\n".join(line[5:].removeprefix(b" ") for line in lines)
 
 
-def decode(data: bytes) -> StreamMessage:
+def decode(data: bytes) -> Token | StreamMessage:
     """One message. Raises AgentFailed if it is not what Letta sends."""
     try:
-        return _decoder.decode(data)
+        token = _tokens.decode(data)
+        return token if token.message_type in SPOKEN else _messages.decode(data)
     except msgspec.DecodeError:
         return _decode_leniently(data)
 
 
-def _decode_leniently(data: bytes) -> StreamMessage:
+def _decode_leniently(data: bytes) -> Token | StreamMessage:
     """The standard library reads half a surrogate pair, which a model may send when it splits an emoji."""
     try:
-        return msgspec.convert(json.loads(data), StreamMessage)
+        message = json.loads(data)
+        return msgspec.convert(message, Token if message.get("message_type") in SPOKEN else StreamMessage)
+    except AttributeError as error:
+        raise AgentFailed("The Letta server sent something that is not a message of its stream.") from error
     except (ValueError, msgspec.ValidationError) as error:
         raise AgentFailed("The Letta server sent something that is not a message of its stream.") from error
 
@@ -170,11 +184,11 @@ class Translator:
                 spoken = SPOKEN.get(message.message_type)
                 if stretch and (spoken is not kind or message.id != part_id):
                     self._say(kind, part_id, stretch, events)
-                if spoken is None:
-                    self._rare(message, events)
-                else:
-                    kind, part_id = spoken, message.id or ""
+                if isinstance(message, Token):
+                    kind, part_id = SPOKEN[message.message_type], message.id or ""
                     stretch.append(words(message))
+                else:
+                    self._rare(message, events)
         except AgentFailed as error:
             self.failed = self.failed or error
         self._say(kind, part_id, stretch, events)
@@ -285,7 +299,7 @@ class Translator:
         return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
-def words(message: StreamMessage) -> str:
+def words(message: Token) -> str:
     """The text of a message that has some."""
     if message.message_type == "reasoning_message":
         return message.reasoning or ""

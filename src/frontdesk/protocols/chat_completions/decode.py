@@ -301,5 +301,5 @@ def reads_as_error(content: Sequence[Content]) -> bool:
         return False
     try:
         return bool(json.loads(text).get("error"))
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
