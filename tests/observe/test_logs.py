@@ -187,3 +187,11 @@ def test_a_line_costs_little() -> None:
             log.info("request", method="POST", route="/v1/chat/completions", status=200, seconds=1.25, model="Milo")
         best = min(best, time.perf_counter() - began)
     assert best / 50 < 500e-6
+
+
+def test_a_log_that_cannot_be_written_ends_nothing() -> None:
+    gone = io.StringIO()
+    configure("info", "json", stream=gone)
+    gone.close()
+    log.info("nobody reads this")
+    log.error("nor this")

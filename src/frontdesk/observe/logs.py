@@ -11,6 +11,7 @@ import logging
 import re
 import sys
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any, Literal, TextIO, cast
 
@@ -114,12 +115,20 @@ def _json(event: Any, **_options: Any) -> str:
     return msgspec.json.encode(event, enc_hook=repr).decode()
 
 
-class Writer(structlog.WriteLogger):
+class Writer:
     """Writes finished lines, and has the name under which it was asked for."""
 
     def __init__(self, stream: TextIO, name: str) -> None:
-        super().__init__(stream)
+        self._stream = stream
         self.name = name
+
+    def msg(self, line: str) -> None:
+        """A log that cannot be written, its reader gone or its disk full, must not end what it tells of."""
+        with suppress(OSError, ValueError):
+            self._stream.write(line + "\n")
+            self._stream.flush()
+
+    log = debug = info = warn = warning = error = critical = fatal = failure = exception = msg
 
 
 class Redactor:
