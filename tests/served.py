@@ -39,20 +39,27 @@ class Served:
 @contextmanager
 def served(data_dir: Path, **settings: Any) -> Generator[Served]:
     """Serve with these settings until the block ends. Ready when every backend has been listed, or has failed to be."""
+    with in_a_thread(data_dir, settings, uvloop.new_event_loop()) as url:
+        wait_until_listed(url, {"authorization": f"Bearer {key}"} if (key := settings.get("probe_key")) else {})
+        yield Served(url)
+
+
+@contextmanager
+def in_a_thread(data_dir: Path, settings: dict[str, Any], loop: asyncio.AbstractEventLoop) -> Generator[str]:
+    """A gateway that runs on this loop, in a thread of its own, until the block ends. Yields its URL."""
     values: dict[str, Any] = {"data_dir": data_dir, "port": 0, "models_refresh_seconds": 5.0} | settings
     listener = listen("127.0.0.1", 0)
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     running = server(Settings(_env_file=None, **values))  # pyright: ignore[reportCallIssue]
 
     def run() -> None:
-        with loop_that_closes(), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:  # as in production
+        with loop_that_closes(), asyncio.Runner(loop_factory=lambda: loop) as runner:
             runner.run(running.serve(sockets=sockets_of(listener)))
 
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
     try:
-        wait_until_listed(url, {"authorization": f"Bearer {key}"} if (key := values.get("probe_key")) else {})
-        yield Served(url)
+        yield url
     finally:
         running.should_exit = True
         thread.join(timeout=30)

@@ -30,13 +30,12 @@ class Wire(HttpToolsProtocol):
     """HTTP as uvicorn reads it, with a bound on a request's head, which anybody can send, and JSON for its refusals."""
 
     _in_head = True
+    _head_bytes = 0
+    _heads = 0  # read on this connection
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self.scope["extensions"] = {ABORT: {"abort": self.transport.abort}}
-
-    _head_bytes = 0
-    _heads = 0  # read on this connection
 
     def data_received(self, data: bytes) -> None:
         was_in_head, heads = self._in_head, self._heads

@@ -85,6 +85,11 @@ class ToolResult:
         return "".join(part.text for part in self.content if isinstance(part, Text))
 
 
+def unanswered(call_id: str) -> ToolResult:
+    """What the agent is told of a call for which the caller sent nothing."""
+    return ToolResult(call_id, (Text("The caller sent no result for this call."),), is_error=True)
+
+
 Part = Message | Reasoning | ToolCall | ToolRun
 Item = Message | ToolCall | ToolResult
 

@@ -13,9 +13,7 @@ from typing import Any
 import httpx
 import uvloop
 
-from frontdesk.config import Settings
-from frontdesk.serving import listen, server, sockets_of
-from tests.served import Served, wait_until_listed
+from tests.served import Served, in_a_thread, wait_until_listed
 
 PATIENCE_SECONDS = 20.0
 
@@ -81,25 +79,10 @@ async def eventually(condition: Callable[[], object], complaint: Callable[[], st
 @contextmanager
 def watched(data_dir: Path, **settings: Any) -> Generator[Watched]:
     """As `tests.served.served`, with a view inside."""
-    values: dict[str, Any] = {"data_dir": data_dir, "port": 0, "models_refresh_seconds": 5.0} | settings
-    listener = listen("127.0.0.1", 0)
-    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-    running = server(Settings(_env_file=None, **values))  # pyright: ignore[reportCallIssue]
     loop = uvloop.new_event_loop()  # as in production
-
-    def run() -> None:
-        with asyncio.Runner(loop_factory=lambda: loop) as runner:
-            runner.run(running.serve(sockets=sockets_of(listener)))
-
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    try:
-        keys = values.get("api_keys", "")
+    with in_a_thread(data_dir, settings, loop) as url:
+        keys = settings.get("api_keys", "")
         key = keys.split(",")[0] if isinstance(keys, str) else ""
         gateway = Watched(url, loop, key)
         wait_until_listed(url, gateway.headers)
         yield gateway
-    finally:
-        running.should_exit = True
-        thread.join(timeout=30)
-        assert not thread.is_alive(), "the gateway did not stop"

@@ -12,10 +12,9 @@ from dataclasses import dataclass, replace
 from frontdesk.conversations.ids import CONVERSATION, Ids, fingerprint
 from frontdesk.errors import ConversationNotFound, InvalidRequest
 from frontdesk.ports import Backend, Placement
-from frontdesk.turn import Agent, Call, Identity, Item, Message, Text, Thread, ToolResult, Turn
+from frontdesk.turn import Agent, Call, Identity, Item, Message, Text, Thread, ToolResult, Turn, unanswered
 
 REMEMBERED = 10_000
-UNANSWERED = "The caller sent no result for this call."
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +84,7 @@ class Desk:
             upstream = self._ids.upstream(result.call_id, known, thread.id, turn.principal.id, agent.id)
             if upstream is None:
                 raise unknown_call(result)
-            matched.append(replace(known[upstream], call_id=upstream))
+            matched.append(known[upstream])
         if not all(call.pending or call.stalled for call in matched):
             return None
         left = [call for call in calls if (call.pending or call.stalled) and call not in matched]
@@ -125,7 +124,7 @@ class Desk:
             replace(item, call_id=next(upstream).call_id) if isinstance(item, ToolResult) else item
             for item in turn.input
         ]
-        missing = [ToolResult(call.call_id, (Text(UNANSWERED),), is_error=True) for call in upstream]
+        missing = [unanswered(call.call_id) for call in upstream]
         return (*missing, *told)
 
 

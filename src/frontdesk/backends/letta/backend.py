@@ -91,7 +91,7 @@ class LettaBackend:
         while True:
             page = await self._client.get("/v1/agents/", self._query(limit=PAGE, after=after))
             fresh = [row for row in page if row["id"] not in found]
-            found.update({row["id"]: self._agent(row) for row in fresh if self._served(row)})
+            found.update({agent.id: agent for agent in self._chosen(fresh)})
             if not fresh or len(page) < PAGE:
                 return list(found.values())
             after = page[-1]["id"]
@@ -123,7 +123,7 @@ class LettaBackend:
             return False
         if settings.tags and not set(settings.tags) & set(row.get("tags") or ()):
             return False
-        return not settings.names or any(matches(row["name"], pattern) for pattern in settings.names)
+        return not settings.names or any(fnmatchcase(row["name"], pattern) for pattern in settings.names)
 
     def _agent(self, row: Mapping[str, Any]) -> Agent:
         modern = row.get("agent_type") in MODERN
@@ -301,11 +301,6 @@ def as_letta_speaks() -> Generator[None]:
         yield
     except (AttributeError, KeyError, TypeError) as error:
         raise BackendUnavailable("Something answers at the Letta server's address, but not as Letta does.") from error
-
-
-def matches(name: str, pattern: str) -> bool:
-    """A shell pattern, case-sensitive on every system."""
-    return fnmatchcase(name, pattern)
 
 
 def seconds(moment: str | None) -> int:

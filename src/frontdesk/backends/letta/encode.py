@@ -6,11 +6,10 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from frontdesk.ports import Placement
-from frontdesk.turn import Content, Image, Item, Message, Text, Tool, ToolCall, ToolResult, Turn
+from frontdesk.turn import Content, Image, Item, Message, Text, Tool, ToolCall, ToolResult, Turn, unanswered
 
 # Letta cuts a longer tool return itself, in the middle of its JSON wrapper (measured at 102,400 characters).
 TOOL_RETURN_CHARACTERS = 100_000
-UNANSWERED = "The caller did not send a result for this call."
 SUPERSEDED = "The caller went on without running this call."
 
 
@@ -81,13 +80,9 @@ def approvals(results: Iterable[ToolResult]) -> dict[str, Any]:
 def exactly(message: dict[str, Any], expected: Sequence[str]) -> dict[str, Any]:
     """The same answer for just the calls Letta waits for: without extra ones, and with an error for missing ones."""
     given = {item["tool_call_id"]: item for item in message["approvals"]}
-    missing = ToolResult("", (Text(UNANSWERED),), is_error=True)
-    return message | {
-        "approvals": [
-            given.get(call_id) or approvals([missing])["approvals"][0] | {"tool_call_id": call_id}
-            for call_id in expected
-        ]
-    }
+    missing = approvals(unanswered(call_id) for call_id in expected if call_id not in given)
+    given |= {item["tool_call_id"]: item for item in missing["approvals"]}
+    return message | {"approvals": [given[call_id] for call_id in expected]}
 
 
 def denials(call_ids: Iterable[str]) -> dict[str, Any]:
