@@ -43,5 +43,5 @@ fi
 "$uv" pip sync --quiet --python .venv/bin/python --require-hashes requirements.lock
 "$uv" pip install --quiet --python .venv/bin/python --no-deps --editable .
 # The demo and the tests build Letta's own environment with the same uv.
-mkdir -p .venv/share && printf '%s\n' "$uv" > .venv/share/uv-path
+mkdir -p .venv/share && case $uv in /*) echo "$uv" ;; *) echo "$PWD/$uv" ;; esac > .venv/share/uv-path
 touch .venv/.ready

@@ -145,11 +145,14 @@ def run_uv(command: list[str], lock: int) -> None:
 
 
 def find_uv() -> str:
-    """Find uv: FRONTDESK_UV, then the PATH, then the `uv` package from PyPI."""
+    """Find uv: FRONTDESK_UV, then the PATH, then what made our environment, then the `uv` package from PyPI."""
     if given := os.environ.get("FRONTDESK_UV"):
         return given
     if on_path := shutil.which("uv"):
         return on_path
+    noted = Path(sys.prefix, "share", "uv-path")  # by tools/setup.sh
+    if noted.is_file() and os.access(path := noted.read_text().strip(), os.X_OK):
+        return path
     with contextlib.suppress(ImportError, FileNotFoundError):
         from uv import find_uv_bin  # pyright: ignore[reportMissingImports, reportUnknownVariableType]
 
