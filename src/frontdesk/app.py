@@ -20,13 +20,18 @@ from frontdesk import __version__
 from frontdesk.backends.letta import LettaBackend, LettaSettings
 from frontdesk.backends.letta.client import LettaClient
 from frontdesk.config import LettaServer, Settings
+from frontdesk.conversations.background import Background, Utility
+from frontdesk.conversations.desk import Customs, Desk
+from frontdesk.conversations.housekeeping import Housekeeping
 from frontdesk.conversations.ids import Ids
-from frontdesk.conversations.leases import Leases
-from frontdesk.conversations.placing import Desk
+from frontdesk.conversations.ledger import Ledger
+from frontdesk.conversations.owners import Line, Owners
+from frontdesk.conversations.recovery import Recovery
+from frontdesk.conversations.snapshots import Snapshots
 from frontdesk.directory import Directory
 from frontdesk.door import Door, ShortCut
 from frontdesk.errors import EndpointNotFound, GatewayError, InvalidRequest, MethodNotAllowed
-from frontdesk.gateway import Gateway
+from frontdesk.gateway import Gateway, Parts
 from frontdesk.observe.metrics import Metrics
 from frontdesk.observe.recorder import Recorder
 from frontdesk.policies.admission import Admission
@@ -41,6 +46,7 @@ from frontdesk.protocols.front import Front
 from frontdesk.protocols.openai_errors import body_of, headers_of, status_of
 from frontdesk.protocols.openapi import describe
 from frontdesk.protocols.replies import Delivery, Heartbeat
+from frontdesk.store.database import Database
 from frontdesk.turn import Image
 
 EXPOSED_HEADERS = [
@@ -67,20 +73,40 @@ def create_app(settings: Settings) -> ASGIApp:
         settings.aliases,
         settings.models_refresh_seconds,
     )
-    gateway = Gateway(
-        directory,
-        Desk(Ids(secret(settings))),
-        Leases(settings.queue_wait_seconds),
-        Admission(settings.max_turns, settings.max_waiting, settings.queue_wait_seconds),
-        grace_seconds=settings.grace_seconds,
-        tap=lambda turn, agent: metrics.turn(agent.backend, agent.name),
-    )
-    metrics.waiting(lambda: gateway.admission.waiting + gateway.leases.waiting)
-    heartbeat = Heartbeat(settings.keepalive_seconds)
     images = ImageFetcher(settings.max_image_bytes, settings.image_seconds, settings.image_allow_hosts)
+    entrance = front(settings, images)
+    database = Database.at(settings.store_url)
+    ledger = Ledger(database)
+    customs = Customs(
+        settings.conversation_mode, settings.modes, settings.unknown_history, settings.grace_seconds is not None
+    )
+    desk = Desk(Ids(secret(settings)), ledger, customs, entrance.with_images)
+    line = Line(settings.queue_wait_seconds)
+    recovery = Recovery(directory, ledger, desk, line)
+    owners = Owners(database, ledger.owner, lambda: ledger.mine, recovery)
+    housekeeping = Housekeeping(database, ledger, directory, settings.retention_days, settings.unused_days)
+    gateway = Gateway(
+        Parts(
+            directory=directory,
+            desk=desk,
+            ledger=ledger,
+            owners=owners,
+            line=line,
+            snapshots=Snapshots(ledger),
+            background=Background(settings.background_tasks, settings.task_patterns, utility(settings)),
+            admission={
+                server.name: Admission(settings.max_turns, settings.max_waiting, settings.queue_wait_seconds)
+                for server in settings.servers
+            },
+            tap=lambda turn, agent: metrics.turn(agent.backend, agent.name),
+            grace_seconds=settings.grace_seconds,
+        )
+    )
+    metrics.waiting(lambda: gateway.waiting)
+    heartbeat = Heartbeat(settings.keepalive_seconds)
     chat = ChatCompletions(
         gateway,
-        front(settings, images),
+        entrance,
         Delivery(settings.commit_wait_seconds, heartbeat, settings.silence_seconds, metrics.error),
         Policy(settings.remove_system_prompt, settings.strict_params),
         Style(settings.reasoning_field, settings.tool_activity == "reasoning", settings.keepalive),
@@ -88,9 +114,15 @@ def create_app(settings: Settings) -> ASGIApp:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[None, None]:
+        await database.start()
+        await owners.start()
         directory.start()
+        housekeeping.start()
         yield
+        await housekeeping.stop()
         await gateway.close()
+        await owners.stop()
+        await database.aclose()
         await heartbeat.stop()
         await directory.stop()
         await images.aclose()
@@ -139,8 +171,21 @@ def front(settings: Settings, images: ImageFetcher) -> Front:
             return decode_data_url(url, param, settings.max_image_bytes)
         return await images.fetch(url, param)
 
-    headers = tuple(name.lower().encode() for name in settings.conversation_headers)
-    return Front(settings.max_body_bytes, headers, fetch)
+    return Front(
+        settings.max_body_bytes,
+        tuple(name.lower().encode() for name in settings.conversation_headers),
+        tuple(name.lower().encode() for name in settings.chat_headers),
+        settings.conversation_metadata,
+        fetch,
+    )
+
+
+def utility(settings: Settings) -> Utility | None:
+    """The model for background tasks, if one is set."""
+    if not settings.utility_model:
+        return None
+    base_url = settings.utility_base_url or "https://api.openai.com/v1"
+    return Utility(base_url, settings.utility_model, settings.utility_api_key.get_secret_value())
 
 
 def secret(settings: Settings) -> bytes:

@@ -24,6 +24,7 @@ LETTA_CLOUD = "https://api.letta.com"
 LETTA_LOCAL = "http://localhost:8283"
 
 Names = Annotated[tuple[str, ...], NoDecode]
+ConversationMode = Literal["auto", "pinned_only", "stateless", "single"]
 
 
 class _Table(BaseModel):
@@ -42,9 +43,12 @@ class KeySettings(_Table):
     scopes: tuple[Literal["metrics"], ...] = ()
     """What else a key limited to some agents may do: `metrics` reads `/metrics` and `/health`."""
     trust_user_headers: bool = False
-    """Believe `X-OpenWebUI-User-Id`: each user then has conversations apart from all others of this key."""
+    """Believe `X-OpenWebUI-User-Id`, and `user` in the body: each user then has conversations apart from all others of
+    this key."""
     rate: str = ""
     """Requests in a period, as `60/minute` or `1000 per hour`. Unlimited, if left out."""
+    mode: ConversationMode | None = None
+    """How this key's requests find their conversation, as `conversation_mode`."""
     max_turns: int | None = Field(default=None, ge=1)
     """Turns of this key that may run at the same time. Unlimited, if left out."""
 
@@ -108,8 +112,49 @@ class Settings(BaseSettings):
     """A Letta Cloud project."""
     aliases: dict[str, str] = {}
     """More names for agents, such as `"gpt-4o" = "Milo"`. They can be used as the model and are not listed."""
+    database_url: str = ""
+    """Where conversations and turns are kept: `postgresql://…` for several machines. If empty, SQLite in `data_dir`."""
+    conversation_mode: ConversationMode = "auto"
+    """How a request finds its conversation: by its name or by what was said before (`auto`), by name alone
+    (`pinned_only`), not at all (`stateless`), or always in the agent's own thread (`single`)."""
+    modes: dict[str, ConversationMode] = {}
+    """The same for single agents, by name or id: `Milo = "single"`. A key's `mode` and a model's suffix go before it."""
+    unknown_history: Literal["seed", "stateless", "reject"] = "seed"
+    """A transcript nobody here wrote: `seed` takes it up, `stateless` does for this one request, `reject` is a 400."""
     conversation_headers: Names = ("x-frontdesk-conversation",)
-    """Request headers that name the conversation, comma-separated; the first that is present counts."""
+    """Request headers that name a conversation, comma-separated; the first that is present counts. A request with one
+    may send only what is new."""
+    chat_headers: Names = (
+        "x-openwebui-chat-id",
+        "x-letta-chat-key",
+        "x-chat-id",
+        "x-hermes-session-id",
+        "x-openclaw-session-key",
+        "x-opencode-session",
+        "x-grok-conv-id",
+        "x-roo-task-id",
+        "x-session-id",
+        "session_id",
+        "thread-id",
+    )
+    """Headers that name a chat whose client sends the whole transcript each time."""
+    conversation_metadata: Names = ()
+    """Keys of a request's `metadata` that name a chat too, such as `conversation_id`. None, if left out."""
+    retention_days: float = Field(default=90.0, gt=0)
+    """Conversations that nobody has used for so long are deleted, here and at the backend; only those made here."""
+    unused_days: float = Field(default=7.0, gt=0)
+    """The same for conversations that had only one turn. Stateless and temporary ones go after a day."""
+    background_tasks: Literal["auto", "utility_model", "agent_model", "canned", "ephemeral", "reject"] = "auto"
+    """How chat clients' requests for titles, tags and the like are answered; never by the agent in its conversation.
+    `auto` is `utility_model` where one is set, else `agent_model` where the backend can, else `canned`."""
+    task_patterns: tuple[str, ...] = ()
+    """Regular expressions for background tasks with prompts of your own: found at the beginning of the last message."""
+    utility_base_url: str = ""
+    """An OpenAI-compatible API for background tasks, such as `http://localhost:11434/v1`."""
+    utility_model: str = ""
+    """The model to ask there."""
+    utility_api_key: SecretStr = SecretStr("")
+    """Its key."""
     models_refresh_seconds: float = Field(default=30.0, gt=0)
     """How often the list of agents is read again; while a backend fails, every 2 seconds."""
     include_hidden: bool = False
@@ -142,9 +187,9 @@ class Settings(BaseSettings):
     shutdown_seconds: int = Field(default=10, ge=0)
     """How long running turns may go on when the server is told to stop; then they are cancelled."""
     max_turns: int = Field(default=1000, ge=1)
-    """Turns that run at the same time in this process."""
+    """Turns that run at the same time at one backend, in this process."""
     max_waiting: int = Field(default=1000, ge=0)
-    """Turns that may wait for a place; further ones get 429 `server_overloaded` at once."""
+    """Turns that may wait for a place there; further ones get 429 `server_overloaded` at once."""
     max_body_bytes: int = Field(default=20 * 2**20, ge=1024)
     """The largest request body."""
     max_image_bytes: int = Field(default=10 * 2**20, ge=1)
@@ -153,10 +198,12 @@ class Settings(BaseSettings):
     """How long fetching an image may take, redirects included."""
     image_allow_hosts: Names = ()
     """Hosts from which images are fetched although their address is private, as `host` or `host:port`."""
+    webui_jwt_secret: SecretStr = SecretStr("")
+    """Open WebUI's secret for `X-OpenWebUI-User-Jwt`, at least 32 bytes: a valid token names the user."""
     cors_origins: Names = ()
     """Web pages that may call this server from a browser, as origins such as `https://chat.example.com`."""
     data_dir: Path = Field(default_factory=lambda: Path(platformdirs.user_data_dir("frontdesk", appauthor=False)))
-    """Where the secret is kept. If left out, Frontdesk's folder among the user's application data."""
+    """Where the secret and the database are kept. If left out, Frontdesk's folder among the user's application data."""
     secret: SecretStr = SecretStr("")
     """Signs ids. Made and kept in the data folder if not given; give the same one to several servers."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
@@ -178,7 +225,25 @@ class Settings(BaseSettings):
         toml = TomlConfigSettingsSource(settings_cls, config_file())
         return init_settings, env_settings, dotenv_settings, toml
 
-    @field_validator("api_keys", "conversation_headers", "image_allow_hosts", "cors_origins", mode="before")
+    @field_validator("task_patterns")
+    @classmethod
+    def _regular(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for pattern in value:
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise ValueError(f"{pattern!r} is no regular expression: {error}") from None
+        return value
+
+    @field_validator(
+        "api_keys",
+        "conversation_headers",
+        "chat_headers",
+        "conversation_metadata",
+        "image_allow_hosts",
+        "cors_origins",
+        mode="before",
+    )
     @classmethod
     def _comma_separated(cls, value: Any) -> Any:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
@@ -218,6 +283,11 @@ class Settings(BaseSettings):
                 include_sleeptime=self.include_sleeptime,
             ),
         )
+
+    @property
+    def store_url(self) -> str:
+        """The address of the database."""
+        return self.database_url or f"sqlite:///{self.data_dir.absolute() / 'frontdesk.db'}"
 
     @property
     def open_to_all(self) -> bool:

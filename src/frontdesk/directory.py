@@ -56,6 +56,14 @@ class Directory:
     def backend(self, agent: Agent) -> Backend:
         return self._backends[agent.backend]
 
+    async def by_id(self, backend: str, agent_id: str) -> Agent | None:
+        """An agent we have dealt with before; None if it is gone. Raises GatewayError if the backend cannot say."""
+        if backend not in self._backends:
+            return None
+        if known := self._listings[backend].agents.get(agent_id):
+            return known
+        return next(iter(await self._backends[backend].find(agent_id)), None)
+
     # --- the listing ---------------------------------------------------------------------------------------------
 
     def start(self) -> None:

@@ -86,7 +86,7 @@ class Door:
         visit.rate = await self._limits.hit(caller.key)
         if scope["path"].removeprefix("/v1") in OPERATORS_PATHS and not caller.may_look_around:
             raise Forbidden("This API key is limited to some agents; to see this page it needs the scope 'metrics'.")
-        state["visitor"] = Visitor(caller.principal, self._turn_of(caller))
+        state["visitor"] = Visitor(caller.principal, self._turn_of(caller), caller.principal_of)
 
     def _turn_of(self, caller: Caller) -> Callable[[], Any]:
         return lambda: self._limits.turn(caller.key)

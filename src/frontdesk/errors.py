@@ -12,9 +12,11 @@
     ├── MethodNotAllowed
     ├── RequestTooLarge
     ├── ConversationBusy          another turn is running there; nothing was appended
+    ├── IdempotencyConflict       the key was used for another request
     ├── RateLimited               our own limit; nothing was appended
     ├── Overloaded                more turns in flight than this server takes
     ├── ShuttingDown              this server ends, and the turn with it
+    ├── StoreUnavailable          our own database cannot be used just now
     └── BackendError              the agent's side failed
         ├── BackendUnavailable    not reached, or it refused before it took the turn
         ├── BackendRejectedKey    the gateway's own key for the backend is wrong
@@ -112,6 +114,10 @@ class ConversationBusy(GatewayError):
     retry = True
 
 
+class IdempotencyConflict(GatewayError):
+    code = "idempotency_key_conflict"
+
+
 class RateLimited(GatewayError):
     code = "rate_limit_exceeded"
     retry = True
@@ -123,6 +129,11 @@ class Overloaded(RateLimited):
 
 class ShuttingDown(GatewayError):
     code = "server_shutting_down"
+
+
+class StoreUnavailable(GatewayError):
+    code = "store_unavailable"
+    retry = True
 
 
 class BackendError(GatewayError):

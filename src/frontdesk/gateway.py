@@ -1,4 +1,4 @@
-"""Runs turns: find the agent, place the conversation, take its lease, run, watch. The only orchestration.
+"""Runs turns: find the agent, enter the ledger, wait in line, run, watch, settle. The only orchestration.
 
 run = gateway.run(turn)
 async for batch in run.batches(): ...      # events, as the agent speaks
@@ -6,23 +6,53 @@ run.leave()                                # the client went away: finish within
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Mapping
 from contextlib import aclosing, contextmanager, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import structlog
 
+from frontdesk.conversations.background import Background
+from frontdesk.conversations.broadcast import Broadcast, said_again
+from frontdesk.conversations.desk import Desk
 from frontdesk.conversations.ids import fingerprint
-from frontdesk.conversations.leases import Leases
-from frontdesk.conversations.placing import Desk, Found, thread_key
+from frontdesk.conversations.ledger import Doubt, Ended, Entry, Ledger, Repeat
+from frontdesk.conversations.owners import Line, Owners
+from frontdesk.conversations.placing import Ask
+from frontdesk.conversations.snapshots import Snapshots
 from frontdesk.directory import Directory
-from frontdesk.errors import AgentNotFound, AgentTimeout, ConnectionLost, GatewayError, InvalidRequest
+from frontdesk.errors import (
+    AgentNotFound,
+    AgentTimeout,
+    ConnectionLost,
+    ConversationBusy,
+    GatewayError,
+    InvalidRequest,
+)
 from frontdesk.policies.admission import Admission
 from frontdesk.ports import Backend, Placement
-from frontdesk.turn import Agent, Batch, Event, Identity, TextDelta, ToolCallDelta, Turn
+from frontdesk.store.codec import Saved
+from frontdesk.turn import (
+    Agent,
+    Batch,
+    Event,
+    Identity,
+    Item,
+    Signals,
+    StopReason,
+    TextDelta,
+    Thread,
+    ToolCall,
+    ToolCallDelta,
+    Turn,
+    TurnFinished,
+)
 
 log = structlog.get_logger(__name__)
+
+LOOK_SECONDS = 0.25
+"""How often to look whether a turn that runs in another process has ended."""
 
 
 class Tap(Protocol):
@@ -33,27 +63,44 @@ class Tap(Protocol):
     def end(self, error: BaseException | None) -> None: ...
 
 
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What the gateway works with."""
+
+    directory: Directory
+    desk: Desk
+    ledger: Ledger
+    owners: Owners
+    line: Line
+    snapshots: Snapshots
+    background: Background
+    admission: Mapping[str, Admission]  # by backend
+    tap: Callable[[Turn, Agent], Tap]
+    grace_seconds: float | None = 5.0
+
+
+class OneThreadOnly(GatewayError):
+    """The backend has no conversations after all: this turn belongs to the agent's one thread."""
+
+
 class Gateway:
-    def __init__(
-        self,
-        directory: Directory,
-        desk: Desk,
-        leases: Leases,
-        admission: Admission,
-        *,
-        grace_seconds: float | None = 5.0,
-        tap: Callable[[Turn, Agent], Tap],
-    ) -> None:
-        self.directory = directory
-        self.desk = desk
-        self.leases = leases
-        self.admission = admission
-        self.grace_seconds = grace_seconds
-        self.tap = tap
-        self._running: set[Run] = set()
+    def __init__(self, parts: Parts) -> None:
+        self.parts = parts
+        self.directory = parts.directory
+        self.running: dict[str, Run] = {}  # by turn
+        self._runs: set[Run] = set()
         self._tidying: set[asyncio.Future[None]] = set()
         self._idle = asyncio.Event()
         self._idle.set()
+
+    @property
+    def in_flight(self) -> int:
+        return sum(admission.in_flight for admission in self.parts.admission.values())
+
+    @property
+    def waiting(self) -> int:
+        """Turns that wait for others of their conversation, or for a free place."""
+        return self.parts.line.waiting + sum(admission.waiting for admission in self.parts.admission.values())
 
     async def close(self, wait_seconds: float = 5.0) -> None:
         """Wait until the turns that are being cut short have stopped their agents. New ones are not refused."""
@@ -65,38 +112,55 @@ class Gateway:
 
     def later(self, work: Coroutine[Any, Any, None]) -> asyncio.Future[None]:
         """Do this without making the caller wait for it."""
-        task = asyncio.ensure_future(work)
+        task = asyncio.ensure_future(forgiving(work))
         self._tidying.add(task)
         task.add_done_callback(self._tidying.discard)
         return task
 
-    def run(self, turn: Turn) -> "Run":
+    def run(self, turn: Turn, *, streaming: bool = False) -> "Run":
         """Begin a turn. Nothing happens before its batches are asked for."""
-        return Run(self, turn)
+        return Run(self, turn, streaming)
 
     def began(self, run: "Run") -> None:
-        self._running.add(run)
+        self._runs.add(run)
         self._idle.clear()
 
     def ended(self, run: "Run") -> None:
-        self._running.discard(run)
-        if not self._running:
+        self._runs.discard(run)
+        if not self._runs:
             self._idle.set()
+
+    def left(self) -> frozenset[str]:
+        """The turns whose client went away."""
+        return frozenset(turn_id for turn_id, run in self.running.items() if run.abandoned)
+
+    def make_way(self, conversation_id: str) -> None:
+        """A new message has come for this conversation: nobody listens to the old answer, once its client has left."""
+        for run in self.running.values():
+            if run.holds == conversation_id:
+                run.give_way()
 
 
 class Run:
     """One turn on its way. `conversation_id`, `identity` are known from the first batch on."""
 
-    def __init__(self, gateway: Gateway, turn: Turn) -> None:
+    def __init__(self, gateway: Gateway, turn: Turn, streaming: bool) -> None:
         self._gateway = gateway
+        self._streaming = streaming
+        self._parts = gateway.parts
         self._task: asyncio.Task[object] | None = None
+        self._entry: Entry | None = None
+        self._followed: Run | None = None  # the turn of which this one is a repetition
+        self._broadcast = Broadcast()
+        self._calls: dict[str, str] = {}  # the backend's id of each tool call by ours
+        self._grace: asyncio.TimerHandle | None = None
         self._left = False
         self._wanted = False
         self._stopped = False
-        self._said: list[str] = []
         self.turn = turn
         self.conversation_id = ""
         self.identity: Identity | None = None
+        self.replayed = False
 
     async def batches(self) -> AsyncGenerator[Batch, None]:
         """What the agent says. Raises GatewayError; ends early and quietly when it was stopped after `leave`."""
@@ -106,21 +170,19 @@ class Run:
         agent: Agent | None = None
         try:
             agent, mode = await gateway.directory.find(self.turn.agent, self.turn.principal)
-            self.turn = turn = replace(self.turn, mode=mode)
+            self.turn = turn = replace(self.turn, mode=self._parts.desk.mode(self.turn, agent, mode))
             structlog.contextvars.bind_contextvars(turn=turn.id, agent=agent.name, **about(turn))
-            check_tools(turn, agent)
             backend = gateway.directory.backend(agent)
-            async with gateway.admission.hold():
-                found = await self._find(backend, agent)
-                async with gateway.leases.hold(thread_key(agent, found.thread), self._give_way) as waited:
-                    if waited:  # the turn before this one may have changed what is known of the conversation
-                        found = await self._find(backend, agent)
-                    placement = gateway.desk.place(turn, found)
-                    self.conversation_id, self.identity = gateway.desk.conversation_id(turn, found), found.identity
-                    with self._watched(agent):
-                        async with aclosing(self._run(backend, placement, found)) as batches:
-                            async for batch in batches:
-                                yield batch
+            if task := self._parts.background.task(turn, streaming=self._streaming):
+                text = await self._parts.background.answer(task, backend, agent)
+                if text is not None:
+                    yield (TextDelta(text), TurnFinished(StopReason.STOP))
+                    return
+                self.turn = replace(turn, mode="stateless", conversation="", signals=Signals())
+            check_tools(turn, agent)
+            async with aclosing(self._answer(backend, agent)) as answer:
+                async for batch in answer:
+                    yield batch
         except AgentNotFound:
             if agent:
                 gateway.directory.forget(agent)
@@ -129,17 +191,127 @@ class Run:
             self._task = None
             gateway.ended(self)
 
-    async def _find(self, backend: Backend, agent: Agent) -> Found:
-        """The conversation. Two first requests of one pin must not make two of them."""
-        gateway, turn = self._gateway, self.turn
-        if not turn.conversation:
-            return await gateway.desk.find(backend, agent, turn)
-        async with gateway.leases.hold(gateway.desk.pin_key(turn, agent)):
-            return await gateway.desk.find(backend, agent, turn)
+    async def _answer(self, backend: Backend, agent: Agent) -> AsyncGenerator[Batch, None]:
+        """The turn's own answer, or that of the turn which it repeats."""
+        parts = self._parts
+        ask = await parts.desk.ask(backend, agent, self.turn, self._gateway.left())
+        while True:
+            match await parts.ledger.claim(ask):
+                case Doubt(node):
+                    ask = replace(ask, honest=await parts.owners.is_alive(node.owner))
+                case Repeat(node):
+                    self._show(agent, node.conversation, Identity.LINEAGE)
+                    self.replayed = True
+                    running = self._gateway.running.get(node.id)
+                    async with aclosing(self._follow(running) if running else self._replay(node.id)) as again:
+                        async for batch in again:
+                            yield batch
+                            if batch and isinstance(batch[-1], TurnFinished):
+                                return
+                    self.replayed = False  # that turn came to nothing, and this is another
+                case Entry() as entry:
+                    try:
+                        async with aclosing(self._enter(backend, ask, entry)) as own:
+                            async for batch in own:
+                                yield batch
+                        return
+                    except OneThreadOnly:
+                        ask = replace(ask, agent=replace(agent, conversations=False))
+
+    def _show(self, agent: Agent, conversation_id: str, identity: Identity) -> None:
+        self.conversation_id = self._parts.desk.conversation_id(self.turn, agent, conversation_id)
+        self.identity = identity
+
+    # --- a repetition --------------------------------------------------------------------------------------------
+
+    async def _follow(self, run: "Run") -> AsyncGenerator[Batch, None]:
+        """Hear a turn that runs here: all of it so far, then as it goes on."""
+        self._followed = run
+        run.rejoin()
+        try:
+            async with aclosing(run._broadcast.listen()) as heard:
+                async for batch in heard:
+                    yield batch
+            if run._broadcast.error and run._broadcast.spoke:
+                raise run._broadcast.error
+        finally:
+            self._followed = None
+            run.part()
+
+    async def _replay(self, turn_id: str) -> AsyncGenerator[Batch, None]:
+        """Wait for a turn that runs elsewhere, and give its answer again. Nothing if it came to none."""
+        ledger = self._parts.ledger
+        while (node := await ledger.node(turn_id)) and node.live:
+            yield ()
+            await asyncio.sleep(LOOK_SECONDS)
+        if node is None or node.state != "completed":
+            return
+        kept = ledger.reply(node)
+        if kept.end is None:
+            return
+        yield said_again(kept.parts, kept.end)
+        await ledger.left(turn_id, False)
+
+    # --- a turn of its own ---------------------------------------------------------------------------------------
+
+    async def _enter(self, backend: Backend, ask: Ask, entry: Entry) -> AsyncGenerator[Batch, None]:
+        """From its row in the ledger to the end of that row, whatever comes between."""
+        parts, gateway = self._parts, self._gateway
+        self._entry = entry
+        gateway.running[self.turn.id] = self
+        submitted = False
+        try:
+            if entry.waits:
+                self._entry = entry = await self._wait(ask, entry)
+            async with parts.admission[backend.name].hold():
+                placement = await self._place(backend, ask, entry)
+                self._show(ask.agent, entry.conversation.id, placement.identity)
+                submitted = True
+                with self._watched(ask.agent):
+                    async with aclosing(self._run(backend, placement, entry)) as batches:
+                        async for batch in batches:
+                            yield batch
+        except BaseException as error:
+            if not submitted:
+                await finish(forgiving(self._parts.ledger.end(entry, "failed_before", code_of(error))))
+                self._end(error)
+            raise
+
+    async def _wait(self, ask: Ask, entry: Entry) -> Entry:
+        """Stand in line. Raises ConversationBusy when that takes too long; nothing was appended then."""
+        parts = self._parts
+        self._gateway.make_way(entry.conversation.id)
+
+        async def come() -> bool:
+            nonlocal entry
+            entry = await parts.ledger.advance(ask, entry)
+            return not entry.waits
+
+        while not await parts.line.wait(entry.conversation.id, come):
+            raise ConversationBusy(
+                "Another turn of this conversation is still running. Nothing was sent; try again when it has ended.",
+                retry_after_seconds=2,
+            )
+        return entry
+
+    async def _place(self, backend: Backend, ask: Ask, entry: Entry) -> Placement:
+        """The thread, made where there is none, and what it is to be told."""
+        row = entry.conversation
+        desk = self._parts.desk
+        if row.thread:
+            thread = Thread(row.thread, own=row.kind == "own")
+            return await desk.placement(ask, entry, thread, row.system, seeded=False)
+        if branch := await self._parts.snapshots.branch(backend, ask.agent, entry):
+            return await desk.placement(ask, entry, *branch, seeded=False)
+        thread = await backend.open(ask.agent, self.turn)
+        if thread.own and row.kind != "own":
+            raise OneThreadOnly("This agent has one thread.")
+        await self._parts.ledger.opened(entry, thread.id, "", "")
+        return await desk.placement(ask, entry, thread, "", seeded=True)
 
     @contextmanager
     def _watched(self, agent: Agent) -> Generator[None]:
-        self._tap = self._gateway.tap(self.turn, agent)
+        self._tap = self._parts.tap(self.turn, agent)
         failed: BaseException | None = None
         try:
             yield
@@ -149,73 +321,151 @@ class Run:
         finally:
             self._tap.end(failed)
 
-    async def _run(self, backend: Backend, placement: Placement, found: Found) -> AsyncGenerator[Batch, None]:
-        """The agent's turn. However it is cut short, the agent is stopped before the conversation is given on."""
-        turn, desk = self.turn, self._gateway.desk
-        heard = False
+    async def _run(self, backend: Backend, placement: Placement, entry: Entry) -> AsyncGenerator[Batch, None]:
+        """The agent's turn. However it is cut short, it is settled before the conversation is given on."""
+        heard, noted = False, None
+        settled = False
         try:
-            if placement.instructions and not found.fresh:  # a new conversation was made with them
-                await backend.instructed(placement, fingerprint(turn.instructions))
-            async with aclosing(backend.run(turn, placement)) as upstream:
+            async with aclosing(backend.run(self.turn, placement)) as upstream:
                 async for batch in upstream:
+                    if noted is None:
+                        noted = self._gateway.later(
+                            self._parts.ledger.streaming(self.turn.id, backend.run_id(self.turn.id))
+                        )
                     heard = heard or bool(batch)
                     self._tap.batch(batch)
-                    yield self._ours(batch, found)
-            desk.paid(placement)
-        except (asyncio.CancelledError, GeneratorExit):
-            await finish(self._stop_agent(backend, placement, owe=True))
+                    batch = self._ours(batch, placement, entry)
+                    self._broadcast.add(batch)
+                    if batch and isinstance(end := batch[-1], TurnFinished):
+                        if noted:
+                            await noted
+                        settled = True
+                        await finish(self._complete(backend, placement, entry, end))
+                    yield batch
+        except ConnectionLost as error:  # perhaps only the connection: the run may go on, with nobody to hear it
+            self._gateway.later(self._settle(backend, placement, entry, error, heard))
             raise
-        except AgentTimeout:  # the caller is told, and will say it again: nothing is owed
-            await finish(self._stop_agent(backend, placement, owe=False))
-            raise
-        except ConnectionLost:  # perhaps only the connection: the run may go on, with nobody to hear it
-            stopping = self._gateway.later(self._stop_agent(backend, placement, owe=False))
-            self._gateway.leases.keep(thread_key(found.agent, found.thread), stopping)
-            raise
-        except GatewayError:
-            if heard:  # then some of it may have been kept, and nothing is told twice
-                desk.paid(placement)
-            if placement.instructions:  # a failed turn leaves nothing in the conversation, and so not these
-                await finish(forgiving(backend.instructed(placement, "")))
+        except BaseException as error:
+            if not settled:
+                await finish(self._settle(backend, placement, entry, error, heard))
             raise
 
-    def _ours(self, batch: Batch, found: Found) -> Batch:
-        """The same events with the call ids we hand out; and a note of what was said."""
+    def _ours(self, batch: Batch, placement: Placement, entry: Entry) -> Batch:
+        """The same events with the call ids we hand out."""
         ours: list[Event] | None = None
         for index, event in enumerate(batch):
-            if type(event) is TextDelta:
-                self._said.append(event.text)
-            elif type(event) is ToolCallDelta:
+            if type(event) is ToolCallDelta:
                 ours = ours or list(batch)
-                ours[index] = replace(event, call_id=self._gateway.desk.call_id(self.turn, found, event.call_id))
+                who = self.turn.principal.id
+                call_id = self._parts.desk.call_id(who, placement.agent, entry.conversation.id, event.call_id)
+                self._calls[call_id] = event.call_id
+                ours[index] = replace(event, call_id=call_id)
         return ours or batch
 
-    async def _stop_agent(self, backend: Backend, placement: Placement, *, owe: bool) -> None:
-        desk = self._gateway.desk
+    # --- its end -------------------------------------------------------------------------------------------------
+
+    async def _complete(self, backend: Backend, placement: Placement, entry: Entry, end: TurnFinished) -> None:
+        """The reply is whole. If the store does not take that now, the outcome is found again at the backend later."""
+        parts = self._parts
+        system = self._system(placement, entry, "" if end.condensed else fingerprint(self.turn.instructions))
+        reply = Saved(self._broadcast.parts(), end, self._calls)
+        plain = True
         try:
-            dropped = await backend.cancel(self.turn, placement)
-            if not dropped:
-                desk.paid(placement)
-            elif owe:
-                desk.owe(placement, dropped, "".join(self._said))
-            if dropped and placement.instructions:
-                await backend.instructed(placement, "")
+            plain = await parts.ledger.complete(entry, reply, left=self.abandoned, system=system)
         except GatewayError as error:
-            log.warning("agent could not be stopped", turn=self.turn.id, error=error.message)
+            log.error("a reply could not be noted", turn=self.turn.id, error=error.message)
+            parts.ledger.abandon(entry)
+        self._end(None)
+        if not plain:
+            self._gateway.later(parts.snapshots.take(backend, placement.agent, entry, placement.thread, end))
+
+    def _system(self, placement: Placement, entry: Entry, given: str) -> str:
+        """The fingerprint of the instructions the conversation has now."""
+        return given if placement.instructions or not given else entry.conversation.system or given
+
+    async def _settle(
+        self, backend: Backend, placement: Placement, entry: Entry, error: BaseException, heard: bool
+    ) -> None:
+        """The turn was cut short, or failed: stop the agent, see what of it is in the conversation, and note that."""
+        by_us = isinstance(error, asyncio.CancelledError | GeneratorExit | AgentTimeout | ConnectionLost)
+        dropped: tuple[Item, ...] | None = None
+        try:
+            if by_us:
+                dropped = await backend.cancel(self.turn, placement)
+            elif heard:
+                dropped = await backend.dropped(self.turn.id, placement)
+            else:
+                dropped = placement.deliver
+        except GatewayError as failure:  # then nobody knows
+            log.warning("agent could not be stopped", turn=self.turn.id, error=failure.message)
+        kept = dropped is None or len(dropped) < len(placement.deliver)
+        try:
+            await self._note_end(entry, error, kept, dropped or ())
+        except GatewayError as failure:
+            log.error("the end of a turn could not be noted", turn=self.turn.id, error=failure.message)
+            self._parts.ledger.abandon(entry)
+        self._end(error)
+
+    async def _note_end(self, entry: Entry, error: BaseException, kept: bool, rest: tuple[Item, ...]) -> None:
+        ledger, said = self._parts.ledger, self._broadcast.parts()
+        if isinstance(error, asyncio.CancelledError | GeneratorExit):
+            told = [part for part in said if not isinstance(part, ToolCall)]
+            await ledger.end(entry, "cancelled", "cancelled", kept=kept, rest=rest if kept else (), said=told)
+            return
+        state: Ended = "failed_after" if kept else "failed_before"
+        await ledger.end(entry, state, code_of(error), kept=kept)
+
+    def _end(self, error: BaseException | None) -> None:
+        """The conversation is free for the next in line."""
+        self._gateway.running.pop(self.turn.id, None)
+        self._broadcast.end(error)
+        if self._entry:
+            self._parts.line.move(self._entry.conversation.id)
 
     # --- the client is gone --------------------------------------------------------------------------------------
+
+    @property
+    def holds(self) -> str:
+        """The conversation this turn is in."""
+        return self._entry.conversation.id if self._entry else ""
+
+    @property
+    def abandoned(self) -> bool:
+        """Whether nobody hears it."""
+        return self._left and not self._broadcast.listeners
 
     def leave(self) -> None:
         """The client went away. The one who reads `batches` reads on; the agent is stopped when the grace is over."""
         self._left = True
-        grace = self._gateway.grace_seconds
-        if grace is not None:
-            asyncio.get_running_loop().call_later(0 if self._wanted else grace, self.stop)
+        if self._followed or self._entry is None:
+            self.stop()
+            return
+        self._gateway.later(self._parts.ledger.left(self.turn.id, True))
+        self._let_go()
 
-    def _give_way(self) -> None:
-        """A new message has come for this conversation: once its client has left, nobody listens to the old answer."""
+    def _let_go(self) -> None:
+        grace = self._parts.grace_seconds
+        if self.abandoned and grace is not None:
+            seconds = 0 if self._wanted else grace
+            self._grace = asyncio.get_running_loop().call_later(seconds, self._stop_if_abandoned)
+
+    def _stop_if_abandoned(self) -> None:
+        if self.abandoned:
+            self.stop()
+
+    def rejoin(self) -> None:
+        """Somebody has come to hear it again."""
+        if self._grace:
+            self._grace.cancel()
+
+    def part(self) -> None:
+        """One of those has gone."""
+        self._let_go()
+
+    def give_way(self) -> None:
+        """A new message has come for this conversation."""
         self._wanted = True
-        if self._left and self._gateway.grace_seconds is not None:
+        if self.abandoned and self._parts.grace_seconds is not None:
             self.stop()
 
     def stop(self) -> None:
@@ -252,6 +502,10 @@ def check_tools(turn: Turn, agent: Agent) -> None:
             )
 
 
+def code_of(error: BaseException) -> str:
+    return error.public_code if isinstance(error, GatewayError) else "cancelled"
+
+
 async def finish(work: Coroutine[Any, Any, None]) -> None:
     """Do this to its end, also while we are being cancelled."""
     task = asyncio.ensure_future(work)
@@ -266,4 +520,4 @@ async def forgiving(work: Coroutine[Any, Any, None]) -> None:
     try:
         await work
     except GatewayError as error:
-        log.info("could not tidy up after a failed turn", error=error.message)
+        log.warning("could not tidy up after a turn", error=error.message)

@@ -4,7 +4,7 @@ from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from frontdesk.turn import Agent, Batch, Call, Identity, Item, Thread, Turn
+from frontdesk.turn import Agent, Batch, Call, Identity, Item, Part, StopReason, Thread, Turn, Usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +20,34 @@ class Placement:
     identity: Identity
     deliver: tuple[Item, ...]
     instructions: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A run is at work there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """Nothing of the turn is in the conversation, and nothing runs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """The conversation holds the input and this reply; not `complete` if the agent failed before its end.
+
+    Tool calls have the backend's ids. `mark` and `condensed` are as in TurnFinished.
+    """
+
+    reply: tuple[Part, ...]
+    stop_reason: StopReason
+    usage: Usage
+    complete: bool
+    mark: str = ""
+    condensed: bool = False
+
+
+Outcome = Running | Dropped | Kept
 
 
 class Backend(Protocol):
@@ -40,23 +68,26 @@ class Backend(Protocol):
         """Reach the backend and say its version. Raises BackendUnavailable or BackendRejectedKey."""
         ...
 
-    async def open(self, agent: Agent, turn: Turn, pin: str = "", system: str = "") -> Thread:
-        """Begin a conversation. `pin` is a fingerprint under which `pinned` finds it again, also after a restart;
-        `system` that of the instructions it is about to be given.
+    # --- conversations: each is a thread there ---------------------------------------------------------------------
 
-        Gives the agent's own thread where it has no other, or where the turn's mode asks for it.
-        """
+    async def open(self, agent: Agent, turn: Turn) -> Thread:
+        """Begin a conversation. Gives the agent's own thread where it has no other, or where the turn asks for it."""
         ...
 
-    async def pinned(self, agent: Agent, pin: str) -> Thread | None: ...
+    async def fork(self, agent: Agent, thread: Thread, at: str = "") -> Thread | None:
+        """A conversation with the same history, to its end, or up to and with the message `at`. None where that cannot
+        be had exactly."""
+        ...
 
-    async def thread(self, agent: Agent, thread_id: str) -> Thread | None:
-        """The conversation of this id, or None if the backend has none for this agent."""
+    async def delete(self, agent: Agent, thread: Thread) -> None:
+        """Remove a conversation; that it is gone already is fine."""
         ...
 
     async def calls(self, agent: Agent, thread: Thread) -> Sequence[Call]:
         """The caller's tool calls in the latest part of a conversation, newest first."""
         ...
+
+    # --- turns -----------------------------------------------------------------------------------------------------
 
     def run(self, turn: Turn, placement: Placement) -> AsyncGenerator[Batch, None]:
         """Give the agent what is new and yield what it says, one batch for each read from upstream.
@@ -65,13 +96,27 @@ class Backend(Protocol):
         """
         ...
 
-    async def cancel(self, turn: Turn, placement: Placement) -> tuple[Item, ...]:
-        """Stop the agent's run of this turn. Gives what of its input is not in the conversation, and must be given
-        again with the next turn."""
+    def run_id(self, turn_id: str) -> str:
+        """The backend's name for the run of a turn; empty while it is not known."""
         ...
 
-    async def instructed(self, placement: Placement, system: str) -> None:
-        """Note in the conversation the fingerprint of the instructions it has now been given."""
+    async def cancel(self, turn: Turn, placement: Placement) -> tuple[Item, ...]:
+        """Stop the agent's run of this turn, and give what `dropped` does."""
+        ...
+
+    async def dropped(self, turn_id: str, placement: Placement) -> tuple[Item, ...]:
+        """What of a turn's input is not in the conversation, after its run has ended."""
+        ...
+
+    async def outcome(self, turn_id: str, agent: Agent, thread: Thread, run_id: str = "") -> Outcome:
+        """What became of a turn of which nobody has heard the end."""
+        ...
+
+    async def generate(self, agent: Agent, prompt: str) -> str:
+        """One answer of the agent's model, without the agent: no memory, no history, no trace.
+
+        Raises EndpointNotFound where that is not to be had.
+        """
         ...
 
     async def aclose(self) -> None: ...

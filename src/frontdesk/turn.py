@@ -120,13 +120,29 @@ class Principal:
 
     id: str = "anonymous"
     agents: tuple[str, ...] | None = None  # names or ids this key may use; None means all
+    mode: "Mode | None" = None  # how its requests find their conversation; None: as the agent has it, or the server
 
     def may_use(self, *names: str) -> bool:
         return self.agents is None or any(name in self.agents for name in names)
 
 
-Mode = Literal["auto", "stateless", "single"]
-"""`stateless`: a conversation for this request alone. `single`: the agent's own thread, as a companion has it."""
+Mode = Literal["auto", "pinned_only", "stateless", "single"]
+"""How a request finds its conversation. `auto`: by its name, else by what was said before. `pinned_only`: by its name,
+else as `stateless`: one for this request alone. `single`: the agent's own thread, as a companion has it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Signals:
+    """What a request tells of its place among others, beside its transcript. Empty where it tells nothing."""
+
+    digest: str = ""  # of the body, but for what only concerns how the answer is sent
+    key: str = ""  # an idempotency key
+    retried: bool = False  # the client says that it has sent this before
+    message: str = ""  # the client's id for the answer it asks for
+    parent: str = ""  # … and for the answer before that
+    resends: bool = False  # the conversation's name is a chat's: whoever sends it sends the whole transcript too
+    temporary: bool = False  # the client will forget this chat
+    task: str = ""  # what a chat client's background request is for
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +161,7 @@ class Turn:
     tools: tuple[Tool, ...] = ()
     options: Options = Options()
     conversation: str = ""  # the caller's pin: free text, or an id of ours
+    signals: Signals = Signals()
     mode: Mode = "auto"
     principal: Principal = Principal()
     metadata: Mapping[str, str] = field(default_factory=dict[str, str])
@@ -184,10 +201,7 @@ class Identity(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Thread:
-    """A conversation at the backend, by a UUID. `system` is the fingerprint of the instructions it was last given.
-
-    `own` is the agent's one thread, which every caller of that agent shares.
-    """
+    """A conversation at the backend, by the backend's own id. `own`: the agent's one thread, shared by all its callers."""
 
     id: str
     system: str = ""
@@ -269,6 +283,8 @@ class TurnFinished:
 
     stop_reason: StopReason
     usage: Usage = Usage()
+    mark: str = ""  # the backend's id of the reply's last message
+    condensed: bool = False  # the agent's history was shortened: what the caller had instructed may be gone from it
 
 
 Event = TextDelta | ReasoningDelta | ToolCallDelta | ToolRunStarted | ToolRunFinished | TurnFinished

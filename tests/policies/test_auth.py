@@ -1,10 +1,16 @@
 """Who asks."""
 
+import base64
 import hashlib
+import json
 import time
 from pathlib import Path
+from typing import Any
 
+import jwt
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from frontdesk.config import KeySettings, Settings
@@ -19,8 +25,9 @@ def sha256(key: str) -> str:
     return hashlib.sha256(key.encode()).hexdigest()
 
 
-def keyring(*keys: KeySettings, env: tuple[str, ...] = ()) -> Keyring:
-    return Keyring(Settings(keys=keys, api_keys=tuple(SecretStr(key) for key in env)))
+def keyring(*keys: KeySettings, env: tuple[str, ...] = (), secret: str = "") -> Keyring:
+    secrets = tuple(SecretStr(key) for key in env)
+    return Keyring(Settings(keys=keys, api_keys=secrets, webui_jwt_secret=SecretStr(secret)))
 
 
 WEBUI = KeySettings(name="webui", sha256=sha256("webui-key"), agents=("Milo",), trust_user_headers=True)
@@ -30,7 +37,13 @@ BOT = KeySettings(name="bot", sha256=sha256("bot-key").upper())
 @pytest.fixture(autouse=True)
 def _nothing_from_outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # pyright: ignore[reportUnusedFunction]
     monkeypatch.chdir(tmp_path)
-    for name in ("FRONTDESK_API_KEYS", "FRONTDESK_KEYS", "FRONTDESK_HOST", "FRONTDESK_CONFIG"):
+    for name in (
+        "FRONTDESK_API_KEYS",
+        "FRONTDESK_KEYS",
+        "FRONTDESK_HOST",
+        "FRONTDESK_CONFIG",
+        "FRONTDESK_WEBUI_JWT_SECRET",
+    ):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -147,6 +160,145 @@ def test_a_user_id_that_cannot_be_one_is_a_400(user: bytes) -> None:
     with pytest.raises(InvalidRequest) as info:
         keyring(WEBUI).authenticate([(b"x-api-key", b"webui-key"), (b"x-openwebui-user-id", user)])
     assert info.value.param == "X-OpenWebUI-User-Id"
+
+
+SECRET = "a secret of Open WebUI and of this server, long enough for HS512 too"
+
+
+def token(secret: str = SECRET, algorithm: str = "HS256", without: str = "", **claims: Any) -> bytes:
+    """As Open WebUI 0.12 makes it (`utils/headers.py`)."""
+    now = int(time.time())
+    usual = {"sub": "alice", "email": "a@example.com", "name": "Alice", "role": "user", "iss": "open-webui"}
+    payload = {**usual, "iat": now, "exp": now + 300, **claims}
+    payload.pop(without, None)
+    made = jwt.encode(payload, secret, algorithm=algorithm)  # pyright: ignore[reportUnknownMemberType]
+    return made.encode()
+
+
+def signed(value: bytes, key: bytes = b"bot-key") -> Headers:
+    return [(b"x-api-key", key), (b"x-openwebui-user-jwt", value)]
+
+
+def test_a_signed_token_names_the_user_for_any_key() -> None:
+    ring = keyring(WEBUI, BOT, env=("env-key",), secret=f" {SECRET}\n")
+    assert ring.authenticate(signed(token())).principal == Principal("bot/alice")
+    assert ring.authenticate(signed(token(sub="zoë/7"), b"webui-key")).principal == Principal("webui/zoë/7", ("Milo",))
+    assert ring.authenticate(signed(token(), b"env-key")).principal.id.endswith("/alice")
+    assert keyring(secret=SECRET).authenticate(signed(token())).principal.id == "anonymous/alice"
+
+
+def test_a_token_comes_beside_the_key_and_does_not_replace_it() -> None:
+    with pytest.raises(Unauthenticated):
+        keyring(BOT, secret=SECRET).authenticate(signed(token(), b"nope"))
+
+
+def test_a_user_is_the_same_by_token_and_by_header_and_the_token_counts() -> None:
+    ring = keyring(WEBUI, secret=SECRET)
+    by_header: Headers = [(b"x-api-key", b"webui-key"), (b"x-openwebui-user-id", b"alice")]
+    assert ring.authenticate(by_header) == ring.authenticate(signed(token(), b"webui-key"))
+    both = [*signed(token(), b"webui-key"), (b"x-openwebui-user-id", b"mallory")]
+    assert ring.authenticate(both).principal.id == "webui/alice"
+
+
+def test_clocks_may_differ_a_little() -> None:
+    ring = keyring(BOT, secret=SECRET)
+    now = int(time.time())
+    assert ring.authenticate(signed(token(exp=now - 10))).user == "alice"
+    assert ring.authenticate(signed(token(iat=now + 10, nbf=now + 10))).user == "alice"
+
+
+def unsigned(**claims: Any) -> bytes:
+    parts = ({"alg": "none"}, {"sub": "alice", "iss": "open-webui", "exp": time.time() + 300, **claims})
+    return b".".join([base64.urlsafe_b64encode(json.dumps(part).encode()).rstrip(b"=") for part in parts] + [b""])
+
+
+BAD_TOKENS = {
+    "expired": token(exp=int(time.time()) - 60),
+    "not yet": token(iat=int(time.time()) + 600),
+    "another secret": token("another secret, which is just as long as the one that is right, or longer"),
+    "another algorithm": token(algorithm="HS512"),
+    "no algorithm": unsigned(),
+    "another issuer": token(iss="somebody"),
+    "no issuer": token(without="iss"),
+    "no subject": token(without="sub"),
+    "no end": token(without="exp"),
+    "cut": token()[:-3],
+    "not a token": b"alice",
+    "a template": b"{{USER_JWT}}",
+    "no text": b"\xff.\xfe.\xfd",
+    "deep": base64.urlsafe_b64encode(b"[" * 30_000) + b".e30.AA",
+}
+
+
+@pytest.mark.parametrize("name", BAD_TOKENS)
+def test_a_token_that_is_not_good_is_a_401_for_every_key_and_is_not_echoed(name: str) -> None:
+    ring = keyring(WEBUI, BOT, secret=SECRET)
+    for key in (b"bot-key", b"webui-key"):
+        with pytest.raises(Unauthenticated) as info:
+            ring.authenticate(signed(BAD_TOKENS[name], key))
+        assert info.value.public_code == "invalid_api_key"
+        assert info.value.message.startswith("The token in X-OpenWebUI-User-Jwt")
+        assert BAD_TOKENS[name].decode("latin-1") not in info.value.message
+
+
+@given(st.binary(max_size=200) | st.binary(max_size=100).map(lambda junk: token()[:40] + b"." + junk))
+def test_no_token_made_up_is_good(value: bytes) -> None:
+    if value.strip():
+        with pytest.raises(Unauthenticated):
+            keyring(BOT, secret=SECRET).authenticate(signed(value))
+
+
+@pytest.mark.parametrize("sub", ["", " ", "a\tb", "x" * 129])
+def test_a_token_for_a_user_id_that_cannot_be_one_is_a_400(sub: str) -> None:
+    with pytest.raises(InvalidRequest) as info:
+        keyring(BOT, secret=SECRET).authenticate(signed(token(sub=sub)))
+    assert info.value.param == "X-OpenWebUI-User-Jwt"
+
+
+def test_no_token_or_an_empty_one_names_nobody() -> None:
+    ring = keyring(BOT, secret=SECRET)
+    assert ring.authenticate([(b"x-api-key", b"bot-key")]).principal.id == "bot"
+    assert ring.authenticate(signed(b" ")).principal.id == "bot"
+
+
+def test_without_a_secret_tokens_are_not_read() -> None:
+    assert keyring(BOT).authenticate(signed(token())).principal.id == "bot"
+    assert keyring(BOT).authenticate(signed(b"junk")).principal.id == "bot"
+
+
+def test_a_short_secret_is_refused_and_the_refusal_does_not_tell_it() -> None:
+    with pytest.raises(ConfigurationError, match="FRONTDESK_WEBUI_JWT_SECRET is too short") as info:
+        keyring(secret="hunter2")
+    assert "hunter2" not in str(info.value)
+
+
+def test_the_users_of_a_trusted_key_may_be_named_in_the_body() -> None:
+    caller = keyring(WEBUI).authenticate([(b"x-api-key", b"webui-key")])
+    assert caller.principal_of("alice") == Principal("webui/alice", ("Milo",))
+    assert caller.principal_of(None) == Principal("webui", ("Milo",))
+
+
+def test_a_body_names_nobody_for_other_keys() -> None:
+    ring = keyring(WEBUI, BOT, env=("env-key",))
+    for key in (b"bot-key", b"env-key"):
+        caller = ring.authenticate([(b"x-api-key", key)])
+        for user in ("alice", "", 7, "x" * 500):
+            assert caller.principal_of(user) == caller.principal
+    assert keyring().authenticate([]).principal_of("alice") == Principal("anonymous")
+
+
+def test_a_header_that_names_the_user_counts_before_the_body() -> None:
+    ring = keyring(WEBUI, secret=SECRET)
+    header = (b"x-openwebui-user-id", b"alice")
+    assert ring.authenticate([(b"x-api-key", b"webui-key"), header]).principal_of("mallory").id == "webui/alice"
+    assert ring.authenticate(signed(token(), b"webui-key")).principal_of("mallory").id == "webui/alice"
+
+
+@pytest.mark.parametrize("user", ["", "  ", "a\tb", "x" * 129, "a\u202eb", 7, ["alice"], {}])
+def test_a_user_in_the_body_that_cannot_be_one_is_a_400_for_a_trusted_key(user: Any) -> None:
+    with pytest.raises(InvalidRequest) as info:
+        keyring(WEBUI).authenticate([(b"x-api-key", b"webui-key")]).principal_of(user)
+    assert info.value.param == "user"
 
 
 def test_two_keys_of_one_name_are_one_principal_so_that_a_key_can_be_renewed() -> None:

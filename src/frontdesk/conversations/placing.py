@@ -1,156 +1,318 @@
-"""Placing a request: which conversation it belongs to, and what the agent there has not heard yet.
+"""Placing a request: which conversation it belongs to, and where in it.
 
-A pin (`x-frontdesk-conversation`) names the conversation; results of tool calls find it through the call id we issued;
-anything else gets a new conversation, seeded with the transcript the client sent. The conversation store will add
-lineage, so that a chat without a pin finds its conversation again (see docs/conversations.md).
+In this order: the tool calls it answers; the name it gives (a pin); what was said before (lineage); else it is new.
+What decides is the transcript, compared with the replies we produced: a request goes on where a conversation stands, or
+branches off where it once stood. All of it runs within one transaction of the store, and calls nobody.
 """
 
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
-from frontdesk.conversations.ids import CONVERSATION, Ids, fingerprint
+from sqlalchemy import Connection
+
+from frontdesk.conversations.lineage import ROOT, Point, Saying, agrees, digest, is_tail, points, sayings
 from frontdesk.errors import ConversationNotFound, InvalidRequest
-from frontdesk.ports import Backend, Placement
-from frontdesk.turn import Agent, Call, Identity, Item, Message, Text, Thread, ToolResult, Turn, unanswered
+from frontdesk.store import codec, records
+from frontdesk.store.records import Conversation, Node
+from frontdesk.turn import Agent, Call, Identity, Item, Message, Mode, Part, StopReason, Turn
 
-REMEMBERED = 10_000
+UnknownHistory = Literal["seed", "stateless", "reject"]
+
+COMPARED = 5
+"""How many conversations are read to see whether a client shows them with its users' words changed."""
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """A conversation for a turn, before anybody waits for it. `calls` are those which its tool results may answer."""
+class Ask:
+    """A turn, and all that the store is asked about it."""
 
+    turn: Turn
     agent: Agent
-    thread: Thread
+    mode: Mode
+    scope: str
+    points: tuple[Point, ...]
+    pin: str = ""  # the caller's own name for a conversation
+    named: str = ""  # the conversation which an id of ours names
+    answering: str = ""  # the conversation whose tool calls are answered
+    calls: tuple[Call, ...] = ()  # those calls, and others that wait beside them
+    unknown_history: UnknownHistory = "seed"
+    gives_way: bool = True  # a turn without its client is cut short for a new one
+    request: str = ""
+    dedupe: str = ""
+    left: frozenset[str] = frozenset()  # turns of this process whose client has just gone
+    honest: bool = False  # known to be no repetition, for the client of the equal turn is still there
+
+    @property
+    def shown(self) -> list[Saying]:
+        return sayings(self.turn.history)
+
+
+@dataclass(frozen=True, slots=True)
+class Fork:
+    """A thread to be branched from: at its end, where it must stand after `head` still, or after the message `at`."""
+
+    conversation: str
+    thread: str
+    head: str = ""
+    at: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Spot:
+    """Where a turn belongs. Without `conversation` it is to have a new one, made as `fork` says or by seeding."""
+
     identity: Identity
-    fresh: bool = False
-    calls: tuple[Call, ...] = ()
+    conversation: Conversation | None = None
+    parent: Node | None = None
+    known: int = 0  # how much of the history the turns up to `parent` account for
+    waits: bool = False
+    fork: Fork | None = None
+    family: str = ""
+    kind: str = "chat"
+    owed: tuple[Item, ...] = ()  # of cancelled turns, which the agent never heard of
+
+    @property
+    def appends(self) -> bool:
+        return self.conversation is not None
 
 
-class Desk:
-    """Finds conversations, and keeps what a cancelled turn dropped until it can be given again."""
-
-    def __init__(self, ids: Ids) -> None:
-        self._ids = ids
-        self._owed: OrderedDict[str, tuple[Item, ...]] = OrderedDict()
-
-    def conversation_id(self, turn: Turn, found: Found) -> str:
-        return self._ids.conversation(found.thread.id, turn.principal.id, found.agent.id)
-
-    def call_id(self, turn: Turn, found: Found, upstream_id: str) -> str:
-        return self._ids.call(upstream_id, found.thread.id, turn.principal.id, found.agent.id)
-
-    def pin_key(self, turn: Turn, agent: Agent) -> str:
-        return self._ids.pin(turn.conversation, turn.principal.id, agent.id)
-
-    async def find(self, backend: Backend, agent: Agent, turn: Turn) -> Found:
-        """The conversation of a turn, made if there is none. Hold the lease of `pin_key` around this for a pin."""
-        if answers(turn) and (found := await self._answering(backend, agent, turn)):
-            return found
-        if turn.conversation and turn.mode == "auto" and not repeats(turn):
-            return await self._pinned(backend, agent, turn)
-        system = fingerprint(turn.instructions)
-        return Found(agent, await backend.open(agent, turn, system=system), identity(turn), fresh=True)
-
-    async def _pinned(self, backend: Backend, agent: Agent, turn: Turn) -> Found:
-        pin = turn.conversation
-        if pin.startswith(CONVERSATION):
-            thread_id = self._ids.thread(pin, turn.principal.id, agent.id)
-            thread = await backend.thread(agent, thread_id) if thread_id else None
-            if thread is None:
-                raise ConversationNotFound(f"There is no conversation {pin[:80]!r} with this agent.")
-            return Found(agent, thread, Identity.HEADER)
-        key = self.pin_key(turn, agent)
-        if thread := await backend.pinned(agent, key):
-            return Found(agent, thread, Identity.HEADER)
-        system = fingerprint(turn.instructions)
-        return Found(agent, await backend.open(agent, turn, key, system), Identity.HEADER, fresh=True)
-
-    async def _answering(self, backend: Backend, agent: Agent, turn: Turn) -> Found | None:
-        """The conversation which waits for this turn's tool results; None if it has had them already.
-
-        Raises InvalidRequest for ids which are not ours, or not of this caller and agent.
-        """
-        results = [item for item in turn.input if isinstance(item, ToolResult)]
-        thread_id = self._ids.call_thread(results[0].call_id)
-        thread = await backend.thread(agent, thread_id) if thread_id else None
-        if thread is None:
-            raise unknown_call(results[0])
-        calls = await backend.calls(agent, thread)
-        known = {call.call_id: call for call in calls}
-        matched: list[Call] = []
-        for result in results:
-            upstream = self._ids.upstream(result.call_id, known, thread.id, turn.principal.id, agent.id)
-            if upstream is None:
-                raise unknown_call(result)
-            matched.append(known[upstream])
-        if not all(call.pending or call.stalled for call in matched):
-            return None
-        left = [call for call in calls if (call.pending or call.stalled) and call not in matched]
-        return Found(agent, thread, Identity.LINEAGE, calls=(*matched, *left))
-
-    def place(self, turn: Turn, found: Found) -> Placement:
-        """What is to be delivered. Called under the lease, so that nothing changes before it is sent."""
-        thread, agent = found.thread, found.agent
-        known = not found.fresh and fingerprint(turn.instructions) == thread.system
-        instructions = "" if known else turn.instructions
-        if found.calls:
-            deliver = self._results(turn, found.calls)
-        elif found.fresh and not thread.own:
-            deliver = turn.history + turn.input
-        else:
-            deliver = tuple(item for item in turn.input if isinstance(item, Message))
-        if not deliver and not instructions:
-            raise InvalidRequest("There is nothing new for the agent: end with a user message.", param="messages")
-        owed = self._owed.get(thread_key(agent, thread), ())  # until it is `paid`: this turn may fail too
-        return Placement(agent, thread, found.identity, owed + deliver, instructions)
-
-    def owe(self, placement: Placement, dropped: tuple[Item, ...], said: str) -> None:
-        """Remember what the backend dropped with a cancelled turn, and what the client saw of the answer."""
-        answer: tuple[Item, ...] = (Message("assistant", (Text(said),)),) if said else ()
-        self._owed[thread_key(placement.agent, placement.thread)] = dropped + answer
-        while len(self._owed) > REMEMBERED:
-            self._owed.popitem(last=False)
-
-    def paid(self, placement: Placement) -> None:
-        """What was owed has reached the agent."""
-        self._owed.pop(thread_key(placement.agent, placement.thread), None)
-
-    def _results(self, turn: Turn, calls: Sequence[Call]) -> tuple[Item, ...]:
-        """The turn's input with the backend's call ids, and an answer for each call the client left out."""
-        upstream = iter(calls)
-        told: list[Item] = [
-            replace(item, call_id=next(upstream).call_id) if isinstance(item, ToolResult) else item
-            for item in turn.input
-        ]
-        missing = [unanswered(call.call_id) for call in upstream]
-        return (*missing, *told)
+def own_conversation(agent: Agent) -> str:
+    """The one conversation of an agent's own thread, whoever speaks there."""
+    return digest("own", agent.backend, agent.id)
 
 
-def identity(turn: Turn) -> Identity:
-    """How a turn without a pin comes to its new conversation."""
-    if turn.mode == "stateless":
-        return Identity.STATELESS
-    return Identity.SEEDED if turn.history else Identity.NEW
+def points_of(history: Sequence[Item]) -> tuple[Point, ...]:
+    return tuple(points(history))
 
 
-def answers(turn: Turn) -> bool:
-    return any(isinstance(item, ToolResult) for item in turn.input)
+def spot(tx: Connection, ask: Ask, mine: str = "") -> Spot:
+    """Where a turn belongs. `mine` is the turn itself, where it stands in line already.
+
+    Raises ConversationNotFound, and InvalidRequest where unknown histories are refused.
+    """
+    if ask.answering and (found := answering(tx, ask, mine)):
+        return found
+    if ask.mode == "single" or not ask.agent.conversations:
+        return own(tx, ask, mine)
+    if ask.mode == "stateless" or (ask.mode == "pinned_only" and not (ask.pin or ask.named)):
+        return Spot(Identity.STATELESS, kind="stateless")
+    if ask.named or ask.pin:
+        return in_pin(tx, ask, mine)
+    return by_lineage(tx, ask, mine) or unknown(ask)
 
 
-def repeats(turn: Turn) -> bool:
-    """Whether tool results are all there is. Those the agent has had already cannot be given to it a second time: they
-    are answered in a conversation of their own, seeded with the transcript."""
-    return answers(turn) and all(isinstance(item, ToolResult) for item in turn.input)
+def unknown(ask: Ask) -> Spot:
+    """Nobody knows what is told: it is a beginning, or a history from elsewhere."""
+    if not ask.turn.history:
+        return Spot(Identity.NEW)
+    match ask.unknown_history:
+        case "seed":
+            return Spot(Identity.SEEDED)
+        case "stateless":
+            return Spot(Identity.STATELESS, kind="stateless")
+        case "reject":
+            raise InvalidRequest(
+                "This history was not written here, and this server takes up no others. Begin a new chat.",
+                param="messages",
+                code="unknown_history",
+            )
 
 
-def unknown_call(result: ToolResult) -> InvalidRequest:
-    return InvalidRequest(
-        f"No tool call {result.call_id[:80]!r} was made to you by this agent.", param=result.param, code="invalid_value"
+# --- by tool calls -------------------------------------------------------------------------------------------------
+
+
+def answering(tx: Connection, ask: Ask, mine: str) -> Spot | None:
+    row = records.conversation(tx, ask.answering, lock=True)
+    if row is None or (row.scope != ask.scope and row.kind != "own"):
+        return None
+    parent = records.turn(tx, row.head) if row.head else None
+    return Spot(Identity.LINEAGE, row, parent, len(ask.turn.history), waits=busy(tx, row, mine))
+
+
+# --- one thread for all --------------------------------------------------------------------------------------------
+
+
+def own(tx: Connection, ask: Ask, mine: str) -> Spot:
+    row = records.conversation(tx, own_conversation(ask.agent), lock=True)
+    if row is None:
+        return Spot(Identity.NEW, kind="own", known=len(ask.turn.history))
+    parent = records.turn(tx, row.head) if row.head else None
+    return Spot(
+        Identity.LINEAGE, row, parent, len(ask.turn.history), waits=busy(tx, row, mine), owed=owed(tx, row), kind="own"
     )
 
 
-def thread_key(agent: Agent, thread: Thread) -> str:
-    """Names a conversation among all of all backends."""
-    return f"{agent.backend}/{agent.id}/{thread.id}"
+# --- by name -------------------------------------------------------------------------------------------------------
+
+
+def in_pin(tx: Connection, ask: Ask, mine: str) -> Spot:
+    current, family = named(tx, ask)
+    if current is None:
+        return first_use(tx, ask, mine)
+    if not ask.turn.history:
+        if ask.turn.signals.resends:  # the whole chat, and nothing of the agent's in it: it begins anew
+            return Spot(Identity.HEADER, family=family)
+        row = records.conversation(tx, current, lock=True)
+        if row is None or not usable(row):
+            return Spot(Identity.HEADER, family=family)
+        parent = records.turn(tx, row.head) if row.head else None
+        return Spot(Identity.HEADER, row, parent, waits=busy(tx, row, mine), owed=owed(tx, row))
+    found = by_lineage(tx, ask, mine, family, current) or Spot(Identity.HEADER, family=family)
+    return replace(found, identity=Identity.HEADER)
+
+
+def named(tx: Connection, ask: Ask) -> tuple[str | None, str]:
+    """The conversation of the name, and its family. Raises ConversationNotFound for an id that names none."""
+    if ask.named:
+        row = records.conversation(tx, ask.named)
+        if row is None or (row.scope != ask.scope and row.kind != "own") or row.kind in ("snapshot", "doomed"):
+            raise ConversationNotFound(f"There is no conversation {ask.turn.conversation[:80]!r} with this agent.")
+        return row.id, row.family
+    known = records.pinned(tx, ask.scope, ask.pin)
+    return known if known else (None, "")
+
+
+def first_use(tx: Connection, ask: Ask, mine: str) -> Spot:
+    """A chat may get its name only when it has begun: then it goes on where it stands."""
+    found = by_lineage(tx, ask, mine) or Spot(Identity.HEADER)
+    return replace(found, identity=Identity.HEADER)
+
+
+def usable(row: Conversation) -> bool:
+    return row.kind not in ("snapshot", "doomed")
+
+
+def busy(tx: Connection, row: Conversation, mine: str) -> bool:
+    """Whether others are before us in this conversation."""
+    line = records.live_in(tx, row.id)
+    return bool(line) and line[0].id != mine
+
+
+def owed(tx: Connection, row: Conversation) -> tuple[Item, ...]:
+    """What the agent never heard, because it was cancelled: what was asked, and what the client saw of the answer."""
+    told: list[Item] = []
+    for turn in records.dropped_in(tx, row.id, row.head):
+        told += codec.items_of(turn.input)
+        told += [part for part in codec.reply_of(turn.reply).parts if isinstance(part, Message)]
+    return tuple(told)
+
+
+# --- by what was said ----------------------------------------------------------------------------------------------
+
+
+def by_lineage(tx: Connection, ask: Ask, mine: str, family: str = "", current: str = "") -> Spot | None:
+    """Where what is told has been said before: in this family, or in any conversation of the caller's."""
+    if not ask.points:
+        return None
+    nodes, known = deepest(tx, ask, family)
+    if not nodes:
+        nodes, known = forgetful(tx, ask, family), len(ask.turn.history)
+    if not nodes:
+        return None
+    if parent := ask.turn.signals.parent:
+        nodes = [node for node in nodes if node.message == parent] or nodes
+    return at(tx, ask, mine, nodes, known, family, current)
+
+
+def deepest(tx: Connection, ask: Ask, family: str) -> tuple[list[Node], int]:
+    """The turns after which most of what is told had been said, and how many items that is."""
+    last = ask.points[-1]
+    if nodes := within(tx, records.by_after(tx, ask.scope, [last.after]), family):
+        return nodes, last.end
+    exact = within(tx, records.by_after(tx, ask.scope, [point.after for point in ask.points]), family)
+    spoken = within(tx, records.by_spoken(tx, ask.scope, [point.spoken for point in ask.points]), family)
+    shown, compared = ask.shown, 0
+    for point in reversed(ask.points):
+        if nodes := [node for node in exact if node.after == point.after]:
+            return nodes, point.end
+        wrapped: list[Node] = []
+        for node in spoken:
+            if node.spoken == point.spoken and compared < COMPARED:
+                compared += 1
+                if agrees([saying for saying in shown if saying.end <= point.end], said_up_to(tx, node)):
+                    wrapped.append(node)
+        if wrapped:
+            return wrapped, point.end
+    return [], 0
+
+
+def forgetful(tx: Connection, ask: Ask, family: str) -> list[Node]:
+    """The one turn whose conversation ends as the transcript does, for a client that sends only the latest part."""
+    if len(ask.points) < 2:
+        return []
+    nodes = within(tx, records.by_pair(tx, ask.scope, ask.points[-1].pair), family)
+    shown = ask.shown
+    nodes = [node for node in nodes[:COMPARED] if is_tail(shown, said_up_to(tx, node))]
+    return nodes if len(nodes) == 1 else []
+
+
+def said_up_to(tx: Connection, node: Node) -> list[Saying]:
+    """All that was said on the way to a turn, with its reply."""
+    told: list[Item | Part] = []
+    for turn in records.path(tx, node.id):
+        told += [*codec.items_of(turn.input), *codec.reply_of(turn.reply).parts]
+    return sayings(told)
+
+
+def within(tx: Connection, nodes: list[Node], family: str) -> list[Node]:
+    """Those that ended well, of one family if it is given."""
+    done = [node for node in nodes if node.state == "completed"]
+    if not (done and family):
+        return done
+    families = records.families(tx, [node.conversation for node in done])
+    return [node for node in done if families.get(node.conversation) == family]
+
+
+def at(tx: Connection, ask: Ask, mine: str, nodes: list[Node], known: int, family: str, current: str) -> Spot:
+    """Go on after one of these equal turns, where a conversation stands there; else branch off."""
+    there = [row for row in records.standing(tx, [node.id for node in nodes]) if row.thread]
+    open_ = [row for row in there if row.kind in ("chat", "temporary") and (row.pin in ("", ask.pin) or ask.named)]
+    free = [row for row in open_ if not others(tx, row, mine)]
+    ending = [row for row in open_ if row not in free and ask.gives_way and all_left(tx, ask, row, mine)]
+    if len(free + ending) > 1:
+        # Chats that say the same may be two people's: a branch of its own never meets the other's future.
+        free, ending = [row for row in free if row.id == current], []
+    by_id = {node.id: node for node in nodes}
+    for row in (*free, *ending):
+        locked = records.conversation(tx, row.id, lock=True)
+        if locked and locked.head == row.head:
+            return Spot(Identity.LINEAGE, locked, by_id[row.head], known, waits=row in ending or busy(tx, row, mine))
+    node = nodes[0]
+    home = records.conversation(tx, node.conversation)
+    family = family or (home.family if home else "")
+    return Spot(Identity.LINEAGE, None, node, known, fork=fork(tx, node, home, there, mine), family=family)
+
+
+def fork(
+    tx: Connection, node: Node, home: Conversation | None, there: Sequence[Conversation], mine: str
+) -> Fork | None:
+    """What to branch from: a snapshot, a conversation that stands there and rests, or a message of one gone further.
+
+    None where only a seed will do: after tool calls, which a branch cannot have answered a second time.
+    """
+    end = codec.reply_of(node.reply).end
+    if end is None or end.stop_reason is StopReason.TOOL_CALLS:
+        return None
+    for row in sorted(there, key=lambda row: row.kind != "snapshot"):
+        if row.kind == "snapshot" or not others(tx, row, mine):
+            return Fork(row.id, row.thread, row.head)
+    if home and home.thread and usable(home) and end.mark:
+        return Fork(home.id, home.thread, at=end.mark)
+    return None
+
+
+def others(tx: Connection, row: Conversation, mine: str) -> list[Node]:
+    return [turn for turn in records.live_in(tx, row.id) if turn.id != mine]
+
+
+def all_left(tx: Connection, ask: Ask, row: Conversation, mine: str) -> bool:
+    return all(turn.left or turn.id in ask.left for turn in others(tx, row, mine))
+
+
+def base_of(node: Node | None) -> Point:
+    """The point after a turn, as the ledger has it."""
+    if node is None or node.after is None:
+        return ROOT
+    said = sayings(codec.reply_of(node.reply).parts)
+    return Point(0, node.after, node.spoken or "", "", said[-1].digest if said else "")

@@ -1,10 +1,12 @@
-"""Who asks: API keys by their hash, and users whom a trusted key vouches for."""
+"""Who asks: API keys by their hash, and users whom a trusted key or Open WebUI's signature vouches for."""
 
 import hashlib
 import hmac
+import importlib
 import ipaddress
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 from urllib.parse import urlsplit
 
 from frontdesk.config import KeySettings, Settings
@@ -13,9 +15,15 @@ from frontdesk.turn import Principal
 
 USER_HEADER = "X-OpenWebUI-User-Id"
 USER_ID_CHARS = 128
+TOKEN_HEADER = "X-OpenWebUI-User-Jwt"
+TOKEN_ISSUER = "open-webui"
+TOKEN_LEEWAY_SECONDS = 30  # clocks differ; a token is good for 300 s
+SECRET_BYTES = 32  # RFC 7518, section 3.2: an HS256 key is at least as long as the hash
 
 _KEY_HEADERS = (b"authorization", b"x-api-key", b"api-key")  # of those present, the first counts
 _USER_HEADER = USER_HEADER.lower().encode()
+_TOKEN_HEADER = TOKEN_HEADER.lower().encode()
+_READ = frozenset({*_KEY_HEADERS, _USER_HEADER, _TOKEN_HEADER})
 
 
 class ConfigurationError(Exception):
@@ -24,10 +32,27 @@ class ConfigurationError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """`key` is the caller's entry in the settings. None restricts nothing: a key of FRONTDESK_API_KEYS, or no keys."""
+    """`key` is the caller's entry in the settings. None restricts nothing: a key of FRONTDESK_API_KEYS, or no keys.
+
+    `user` is whom the request's headers name.
+    """
 
     principal: Principal
     key: KeySettings | None
+    user: str = ""
+
+    @property
+    def trusted(self) -> bool:
+        return self.key is not None and self.key.trust_user_headers
+
+    def principal_of(self, user: Any) -> Principal:
+        """Who asks, by the `user` of a request's body: that counts for trusted keys, unless a header has named a user.
+
+        Raises InvalidRequest for a user id that cannot be one.
+        """
+        if user is None or self.user or not self.trusted:
+            return self.principal
+        return _on_behalf(self, user, "user", "`user`").principal
 
     @property
     def may_look_around(self) -> bool:
@@ -36,26 +61,31 @@ class Caller:
 
 
 class Keyring:
-    """Raises ConfigurationError for keys that cannot be told apart."""
+    """Raises ConfigurationError for keys that cannot be told apart, and for a secret that is easily found out."""
 
     def __init__(self, settings: Settings) -> None:
         self._callers: Mapping[bytes, Caller] = _callers(settings)
+        self._secret = _token_secret(settings)
         self._anonymous = Caller(Principal(), None)
         self._origins = frozenset(settings.cors_origins)
 
-    def authenticate(self, headers: Iterable[tuple[bytes, bytes]]) -> Caller:
+    def authenticate(self, headers: Collection[tuple[bytes, bytes]]) -> Caller:
         """The caller, by raw ASGI headers (names in lower case). Everybody is `anonymous` where there are no keys.
 
-        Raises Unauthenticated; InvalidRequest for a user id that cannot be one; Forbidden for a foreign web page.
+        Raises Unauthenticated, also for a user's token that is not good; InvalidRequest for a user id that cannot be
+        one; Forbidden for a foreign web page.
         """
-        if not self._callers:
-            self._check_page(headers)
-            return self._anonymous
         known = _first_values(headers)
-        caller = self._find(_presented(known))
-        if caller.key is None or not caller.key.trust_user_headers or _USER_HEADER not in known:
-            return caller
-        return _on_behalf(caller, known[_USER_HEADER])
+        if self._callers:
+            caller = self._find(_presented(known))
+        else:
+            self._check_page(headers)
+            caller = self._anonymous
+        if self._secret and (token := known.get(_TOKEN_HEADER, b"").strip()):
+            return _on_behalf(caller, _subject(token, self._secret), TOKEN_HEADER, f"The user in {TOKEN_HEADER}")
+        if caller.trusted and _USER_HEADER in known:
+            return _on_behalf(caller, _text(known[_USER_HEADER]), USER_HEADER, f"The header {USER_HEADER}")
+        return caller
 
     def _check_page(self, headers: Iterable[tuple[bytes, bytes]]) -> None:
         """Loopback does not keep out web pages: their visitor's browser posts what they like, and says whose it is."""
@@ -121,7 +151,7 @@ def _callers(settings: Settings) -> dict[bytes, Caller]:
         digest = bytes.fromhex(key.sha256)
         if digest in callers:
             raise ConfigurationError(f"The key {key.name!r} is listed twice in [[keys]]. Remove one of the two.")
-        callers[digest] = Caller(Principal(key.name, key.agents), key)
+        callers[digest] = Caller(Principal(key.name, key.agents, key.mode), key)
     for secret in settings.api_keys:
         digest = hashlib.sha256(secret.get_secret_value().encode()).digest()
         if (other := callers.get(digest)) and other.key:
@@ -144,7 +174,7 @@ def _check_name(name: str) -> None:
 def _first_values(headers: Iterable[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
     values: dict[bytes, bytes] = {}
     for name, value in headers:
-        if (name in _KEY_HEADERS or name == _USER_HEADER) and name not in values:
+        if name in _READ and name not in values:
             values[name] = value
     return values
 
@@ -157,13 +187,54 @@ def _presented(values: Mapping[bytes, bytes]) -> bytes:
     return values.get(b"x-api-key", b"").strip() or values.get(b"api-key", b"").strip()
 
 
-def _on_behalf(caller: Caller, user: bytes) -> Caller:
-    try:
-        user_id = user.decode()
-    except UnicodeDecodeError:
-        user_id = ""
-    if not user_id.strip() or not user_id.isprintable() or len(user_id) > USER_ID_CHARS:
-        raise InvalidRequest(
-            f"The header {USER_HEADER} must be 1 to {USER_ID_CHARS} printable characters.", param=USER_HEADER
+def _token_secret(settings: Settings) -> str:
+    """Without the space around it, as Open WebUI reads its own."""
+    secret = settings.webui_jwt_secret.get_secret_value().strip()
+    if secret and len(secret.encode()) < SECRET_BYTES:
+        raise ConfigurationError(
+            "FRONTDESK_WEBUI_JWT_SECRET is too short: who sees one token could find it out. Use at least"
+            f" {SECRET_BYTES} characters (`openssl rand -hex 32` makes some), here and as Open WebUI's"
+            " FORWARD_USER_INFO_HEADER_JWT_SECRET."
         )
-    return replace(caller, principal=replace(caller.principal, id=f"{caller.principal.id}/{user_id}"))
+    if secret:
+        importlib.import_module("jwt")  # 60 ms, for which no request should wait
+    return secret
+
+
+def _subject(token: bytes, secret: str) -> str:
+    """The user whom Open WebUI names in a token. Raises Unauthenticated.
+
+    Source: https://github.com/open-webui/open-webui/blob/main/backend/open_webui/utils/headers.py
+    """
+    import jwt  # only where there is a secret
+
+    try:
+        claims = jwt.decode(  # pyright: ignore[reportUnknownMemberType]  # of an extra that is not installed
+            token,
+            secret,
+            algorithms=["HS256"],
+            issuer=TOKEN_ISSUER,
+            leeway=TOKEN_LEEWAY_SECONDS,
+            options={"require": ["sub", "iss", "exp"]},
+        )
+    except jwt.ExpiredSignatureError:
+        raise Unauthenticated(f"The token in {TOKEN_HEADER} has expired. If it is new, compare the clocks.") from None
+    except jwt.PyJWTError:
+        raise Unauthenticated(
+            f"The token in {TOKEN_HEADER} is not valid here. Open WebUI's FORWARD_USER_INFO_HEADER_JWT_SECRET and this"
+            " server's FRONTDESK_WEBUI_JWT_SECRET must be the same."
+        ) from None
+    return claims["sub"]
+
+
+def _text(value: bytes) -> str:
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return ""  # which is no user id
+
+
+def _on_behalf(caller: Caller, user: Any, param: str, what: str) -> Caller:
+    if not isinstance(user, str) or not user.strip() or not user.isprintable() or len(user) > USER_ID_CHARS:
+        raise InvalidRequest(f"{what} must be 1 to {USER_ID_CHARS} printable characters.", param=param)
+    return replace(caller, principal=replace(caller.principal, id=f"{caller.principal.id}/{user}"), user=user)

@@ -60,7 +60,7 @@ def router(directory: Directory, gateway: Gateway, metrics: Metrics) -> APIRoute
         body: dict[str, Any] = {
             "status": status,
             "version": __version__,
-            "turns": {"in_flight": gateway.admission.in_flight, "waiting": gateway.admission.waiting},
+            "turns": {"in_flight": gateway.in_flight, "waiting": gateway.waiting},
             "backends": backends,
         }
         return JSONResponse(body, 200 if any(up) else 503)

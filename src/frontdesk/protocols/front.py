@@ -1,16 +1,22 @@
-"""What every protocol does with a request before it decodes it: who asks, its body, its pin, its pictures."""
+"""What every protocol does with a request beside decoding it: who asks, its body, its place among others, its pictures."""
 
+import hashlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any
 
+import msgspec
 from starlette.types import Receive, Scope
 
 from frontdesk.errors import InvalidRequest, RequestTooLarge
-from frontdesk.turn import Content, Image, Item, Message, Principal, ToolResult, Turn
+from frontdesk.turn import Content, Image, Item, Message, Principal, Signals, ToolResult
 
 PIN_CHARACTERS = 256
+TEMPORARY = ("temporary:", "local:")
+"""So Open WebUI calls chats which it will forget. They are no names: lineage finds such a chat, as long as it lasts."""
+
+DELIVERY = frozenset({"stream", "stream_options"})
 MAX_IMAGES = 500  # in one request, as with OpenAI
 
 
@@ -20,12 +26,16 @@ class Visitor:
 
     principal: Principal
     turn: Callable[[], AbstractContextManager[None]]
+    principal_of: Callable[[Any], Principal]
+    """Who asks, by the `user` of a request's body."""
 
 
 @dataclass(frozen=True, slots=True)
 class Front:
     max_body_bytes: int
     pin_headers: tuple[bytes, ...]
+    chat_headers: tuple[bytes, ...]
+    pin_metadata: tuple[str, ...]
     fetch_image: Callable[[str, str], Awaitable[Image]]
 
     async def body(self, scope: Scope, receive: Receive) -> bytes:
@@ -49,37 +59,84 @@ class Front:
     def _too_large(self) -> RequestTooLarge:
         return RequestTooLarge(f"The request body is larger than {self.max_body_bytes} bytes.")
 
-    def pin(self, scope: Scope) -> str:
-        """The conversation a header names. A template the client left unexpanded counts as absent."""
-        for name in self.pin_headers:
-            value = header(scope, name).strip()
-            if value and "{{" not in value and "${" not in value:
-                if len(value) > PIN_CHARACTERS:
-                    text = f"The header {name.decode()} is longer than {PIN_CHARACTERS} characters."
-                    raise InvalidRequest(text, param=name.decode())
-                return value
-        return ""
+    def pin(self, scope: Scope, metadata: Mapping[str, str]) -> tuple[str, bool]:
+        """The conversation that a request names, and whether whoever names it thus sends the whole transcript.
 
-    async def with_images(self, turn: Turn) -> Turn:
-        """The turn with its pictures fetched. Together they may be as large as a body, for all are held in memory.
+        A template the client left unexpanded counts as absent. Raises InvalidRequest for a name that is too long.
+        """
+        for name in self.pin_headers:
+            if value := label(scope, name):
+                return value, False
+        named = [(name.decode(), label(scope, name)) for name in self.chat_headers]
+        named += [(f"metadata.{name}", unless_template(metadata.get(name, ""))) for name in self.pin_metadata]
+        for name, value in named:
+            if value and not value.startswith(TEMPORARY):
+                return checked(value, name), True
+        return "", False
+
+    def signals(self, scope: Scope, body: bytes, *, resends: bool) -> Signals:
+        """What the headers tell of a request's place among others."""
+        retries = header(scope, b"x-stainless-retry-count")
+        return Signals(
+            digest=digest(body),
+            key=label(scope, b"idempotency-key") or label(scope, b"x-idempotency-key"),
+            retried=retries.isdigit() and int(retries) > 0,
+            message=label(scope, b"x-openwebui-message-id"),
+            parent=label(scope, b"x-openwebui-user-message-parent-id"),
+            resends=resends,
+            temporary=any(header(scope, name).startswith(TEMPORARY) for name in self.chat_headers),
+            task=label(scope, b"x-openwebui-task"),
+        )
+
+    async def with_images(self, items: tuple[Item, ...]) -> tuple[Item, ...]:
+        """The items with their pictures fetched. Together they may be as large as a body, for all are held in memory.
 
         Raises InvalidRequest with the place of the one that cannot be had, or is one too many.
         """
-        wanted = [part for item in (*turn.history, *turn.input) for part in content(item) if isinstance(part, Image)]
+        wanted = [part for item in items for part in content(item) if isinstance(part, Image) and not part.data]
         if not wanted:
-            return turn
+            return items
         if len(wanted) > MAX_IMAGES:
             raise too_much(wanted[MAX_IMAGES], f"A request may hold {MAX_IMAGES} images.")
-        fetched: dict[str, Image] = {}  # by place
+        fetched: dict[str, Image] = {}  # by address
         room = self.max_body_bytes
         for image in wanted:
-            fetched[image.param] = got = await self.fetch_image(image.url, image.param)
-            room -= len(got.data)
+            if image.url not in fetched:
+                fetched[image.url] = await self.fetch_image(image.url, image.param)
+            room -= len(fetched[image.url].data)
             if room < 0:
                 raise too_much(
                     image, f"The images of this request are larger than {self.max_body_bytes} bytes together."
                 )
-        return replace(turn, history=filled(turn.history, fetched), input=filled(turn.input, fetched))
+        return filled(items, fetched)
+
+
+def label(scope: Scope, name: bytes) -> str:
+    """A header that names something, or nothing."""
+    return checked(unless_template(header(scope, name)), name.decode())
+
+
+def unless_template(value: str) -> str:
+    value = value.strip()
+    return "" if "{{" in value or "${" in value else value
+
+
+def checked(value: str, name: str) -> str:
+    if len(value) > PIN_CHARACTERS:
+        raise InvalidRequest(f"The header {name} is longer than {PIN_CHARACTERS} characters.", param=name)
+    return value
+
+
+def digest(body: bytes) -> str:
+    """Of a JSON body, whatever the order of its fields, but for those that only say how to send the answer."""
+    try:
+        fields = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
+    except msgspec.MsgspecError:
+        return ""
+    state = hashlib.blake2b(digest_size=16)
+    for name in sorted(fields.keys() - DELIVERY):
+        state.update(name.encode() + b"\0" + bytes(fields[name]) + b"\0")
+    return state.hexdigest()
 
 
 def too_much(image: Image, sentence: str) -> InvalidRequest:
@@ -87,9 +144,14 @@ def too_much(image: Image, sentence: str) -> InvalidRequest:
 
 
 def filled(items: Sequence[Item], images: Mapping[str, Image]) -> tuple[Item, ...]:
-    """The items with these images in their places."""
+    """The items with these images, by their address, in their places."""
     return tuple(
-        replace(item, content=tuple(images[part.param] if isinstance(part, Image) else part for part in item.content))
+        replace(
+            item,
+            content=tuple(
+                images[part.url] if isinstance(part, Image) and not part.data else part for part in item.content
+            ),
+        )
         if isinstance(item, Message | ToolResult)
         else item
         for item in items

@@ -15,6 +15,7 @@ from frontdesk.errors import (
     ConversationBusy,
     Forbidden,
     GatewayError,
+    IdempotencyConflict,
     InvalidRequest,
     MethodNotAllowed,
     NotFound,
@@ -25,6 +26,7 @@ from frontdesk.errors import (
     RateLimited,
     RequestTooLarge,
     ShuttingDown,
+    StoreUnavailable,
     Unauthenticated,
 )
 
@@ -36,6 +38,7 @@ STATUS: dict[type[GatewayError], tuple[int, str]] = {
     NotFound: (404, "invalid_request_error"),
     MethodNotAllowed: (405, "invalid_request_error"),
     ConversationBusy: (409, "conflict_error"),
+    IdempotencyConflict: (409, "conflict_error"),
     ApprovalRequired: (409, "conflict_error"),
     RequestTooLarge: (413, "invalid_request_error"),
     RateLimited: (429, "rate_limit_error"),
@@ -44,6 +47,7 @@ STATUS: dict[type[GatewayError], tuple[int, str]] = {
     ProviderError: (502, "server_error"),
     BackendUnavailable: (503, "server_error"),
     ShuttingDown: (503, "server_error"),
+    StoreUnavailable: (503, "server_error"),
     ProviderTimeout: (504, "server_error"),
     AgentTimeout: (504, "server_error"),
     BackendError: (502, "server_error"),

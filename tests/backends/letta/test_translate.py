@@ -63,7 +63,7 @@ def test_what_came_in_one_read_makes_one_delta_of_each_part() -> None:
     assert said == [
         ReasoningDelta("hm", "message-1"),
         TextDelta("Hello", "message-1"),
-        TurnFinished(StopReason.STOP, Usage(20, 4, cached_tokens=8)),
+        TurnFinished(StopReason.STOP, Usage(20, 4, cached_tokens=8), "message-1"),
     ]
 
 
@@ -83,7 +83,7 @@ def test_client_calls_in_token_mode_keep_their_name_and_pieces() -> None:
         ToolCallDelta("A", "get_weather", '{"city": "'),
         ToolCallDelta("A", "get_weather", 'Oslo"}'),
         ToolCallDelta("B", "get_weather", "{}"),
-        TurnFinished(StopReason.TOOL_CALLS),
+        TurnFinished(StopReason.TOOL_CALLS, mark="message-1"),
     ]
 
 
@@ -128,7 +128,7 @@ def test_send_message_of_older_loops_is_text() -> None:
         message("tool_return_message", tool_return="Sent", status="success", tool_call_id="S"),
         END,
     )
-    assert said == [TextDelta('say "hi"\n', "message-1/S"), TurnFinished(StopReason.STOP)]
+    assert said == [TextDelta('say "hi"\n', "message-1/S"), TurnFinished(StopReason.STOP, mark="message-1")]
 
 
 def test_a_character_split_in_two_is_joined() -> None:
@@ -147,7 +147,18 @@ def test_unknown_messages_and_notices_are_passed_over() -> None:
         message("something_new", content={"a": 1}),
         END,
     )
-    assert said == [TurnFinished(StopReason.STOP)]
+    assert said == [TurnFinished(StopReason.STOP, condensed=True)]
+
+
+def test_a_turn_is_marked_with_the_message_that_came_last() -> None:
+    call = {"name": "get_weather", "arguments": "{}", "tool_call_id": "A"}
+    said = message("assistant_message", id="message-2", content="Let me see.")
+    asked = message("approval_request_message", id="message-1", tool_call=call)
+    notice = message("user_message", id="message-3", content="{}")
+    for payloads, mark in (((said,), "message-2"), ((said, asked), "message-1"), ((said, notice), "message-2")):
+        finished = events(*payloads, END)[-1]
+        assert isinstance(finished, TurnFinished)
+        assert finished.mark == mark
 
 
 @pytest.mark.parametrize(

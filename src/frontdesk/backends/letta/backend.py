@@ -8,25 +8,43 @@ one thread per agent.
 import asyncio
 import re
 import uuid
-from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from fnmatch import fnmatchcase
+from itertools import groupby
 from typing import Any, cast
+
+import structlog
 
 from frontdesk.backends.letta import encode
 from frontdesk.backends.letta.client import LettaClient, Stream
 from frontdesk.backends.letta.failures import AwaitingApproval, WrongCallIds
+from frontdesk.backends.letta.outcome import ACTIVE, Dropped, Outcome, Row, Running, of_turn, outcome, untracked
 from frontdesk.backends.letta.translate import ServerSentEvents, Translator
-from frontdesk.errors import BackendUnavailable, EndpointNotFound, GatewayError, InvalidRequest, NotFound
+from frontdesk.errors import (
+    BackendUnavailable,
+    ConversationBusy,
+    EndpointNotFound,
+    GatewayError,
+    InvalidRequest,
+    NotFound,
+)
 from frontdesk.ports import Placement
 from frontdesk.turn import Agent, Batch, Call, Item, Thread, ToolResult, Turn
+
+log = structlog.get_logger(__name__)
 
 OWN_THREAD = Thread(str(uuid.UUID(int=0)), own=True)
 """The thread an agent has before any conversation is made."""
 
+LABEL = "Frontdesk"
 PAGE = 200
+LATEST = 30  # messages: more than one step has
+LOOKED_THROUGH = 1000  # messages, in search of a turn
+MARKED = 4  # messages at the beginning of a turn, one of which Letta keeps with our id
+LONGEST_PAUSE = 4.0
 CANCEL_ATTEMPTS = 3
 CANCEL_SECONDS = 0.6  # a run looks whether it was cancelled every half second; only then is it known what was kept
 MODERN = frozenset({"letta_v1_agent", "sleeptime_agent"})  # their loop knows conversations and client tools
@@ -61,6 +79,7 @@ class LettaSettings:
     include_hidden: bool = False
     include_sleeptime: bool = False
     silence_seconds: float = 120.0
+    busy_seconds: float = 30.0
 
 
 Recorder = Callable[[bytes], object]
@@ -77,6 +96,8 @@ class LettaBackend:
         self._client = client
         self._recorder = recorder
         self._has_conversations = True
+        self._forks = True
+        self._forks_at = True
         self._run_ids: dict[str, str] = {}  # turn → run, while it may have to be cancelled
 
     @property
@@ -145,13 +166,11 @@ class LettaBackend:
 
     # --- conversations -------------------------------------------------------------------------------------------
 
-    async def open(self, agent: Agent, turn: Turn, pin: str = "", system: str = "") -> Thread:
+    async def open(self, agent: Agent, turn: Turn, pin: str = "", system: str = "", label: str = "") -> Thread:
         if turn.mode == "single" or not self._separates(agent):
             return OWN_THREAD
-        body: dict[str, Any] = {"summary": summary(pin, system)}
-        if agent.model and (settings := agent.settings.get("model_settings")):
-            parallel = turn.options.parallel_tool_calls is not False
-            body |= {"model": agent.model, "model_settings": {**settings, "parallel_tool_calls": parallel}}
+        body = {"summary": summary(pin, system, label)}
+        body |= model_body(agent, parallel=turn.options.parallel_tool_calls is not False)
         try:
             row = await self._client.post("/v1/conversations/", body, {"agent_id": agent.id})
         except EndpointNotFound:
@@ -175,7 +194,7 @@ class LettaBackend:
         if thread_id == OWN_THREAD.id:
             return OWN_THREAD
         try:
-            row = await self._client.get(f"/v1/conversations/conv-{thread_id}")
+            row = await self._client.get(conversation(Thread(thread_id)))
         except (NotFound, InvalidRequest):
             return None
         with as_letta_speaks():
@@ -184,20 +203,93 @@ class LettaBackend:
     async def calls(self, agent: Agent, thread: Thread) -> Sequence[Call]:
         return calls_in(await self._latest(agent, thread))
 
-    async def _latest(self, agent: Agent, thread: Thread, limit: int = 30) -> Sequence[Mapping[str, Any]]:
-        """The latest messages of a conversation, newest first."""
-        query = {"limit": limit, "order": "desc"}
+    async def _latest(self, agent: Agent, thread: Thread, limit: int = LATEST) -> Sequence[Row]:
+        """The latest messages of a conversation as the agent sees it, newest first."""
+        if thread.own:
+            return await self._listed(agent, thread, limit)
+        # Letta numbers the messages of a condensed conversation anew, and lists what it put away among the others: what
+        # the agent still sees, and in which order, only the conversation itself tells.
+        path = conversation(thread)
+        rows, row = await asyncio.gather(self._listed(agent, thread, limit), self._client.get(path))
+        ids: Sequence[str] = row.get("in_context_message_ids") or ()
+        if not ids:
+            return rows
+        if all(each["id"] != ids[-1] for each in rows):
+            after = {"after": ids[-limit]} if len(ids) > limit else {}
+            rows = await self._client.get(f"{path}/messages", {"limit": LOOKED_THROUGH, "order": "asc"} | after)
+        return in_context(rows, ids)
+
+    async def _listed(self, agent: Agent, thread: Thread, limit: int) -> Sequence[Row]:
+        """The latest messages of a conversation as Letta lists them, newest first."""
+        query: dict[str, Any] = {"limit": limit, "order": "desc"}
         if not thread.own:
-            return await self._client.get(f"/v1/conversations/conv-{thread.id}/messages", query)
+            return await self._client.get(f"{conversation(thread)}/messages", query)
         # Of an agent's own thread Letta gives the latest messages too, but oldest first whatever it is asked.
         if self._separates(agent):
-            return (await self._client.get("/v1/conversations/default/messages", query | {"agent_id": agent.id}))[::-1]
-        return (await self._client.get(f"/v1/agents/{agent.id}/messages", query))[::-1]
+            query |= {"agent_id": agent.id}
+            return turned(await self._client.get("/v1/conversations/default/messages", query))
+        return turned(await self._client.get(f"/v1/agents/{agent.id}/messages", query))
+
+    async def fork(self, agent: Agent, thread: Thread, at: str = "") -> Thread | None:
+        """A new conversation with the same history: all of it, or with `at` up to and including that message.
+
+        Messages are shared, so it costs the same however long the history is; pending calls wait in both. None where
+        the server cannot do that: then nothing was made. Do not fork while a run is active: it would hold half a turn.
+        """
+        if not self._separates(agent) or not self._forks:
+            return None
+        try:
+            if at and not self._forks_at and await self._end(agent, thread) != at:
+                return None
+            return await self._fork(agent, thread, at)
+        except EndpointNotFound:
+            self._forks = False
+            return None
+        except (NotFound, InvalidRequest):  # the conversation is gone, or does not hold that message
+            return None
+
+    async def _fork(self, agent: Agent, thread: Thread, at: str) -> Thread | None:
+        query = ({"agent_id": agent.id} if thread.own else {}) | ({"message_id": at} if at and self._forks_at else {})
+        row = await self._client.post(f"{conversation(thread)}/fork", params=query)
+        with as_letta_speaks():
+            forked = thread_of(row)
+        if at and await self._end(agent, forked) != at:
+            self._forks_at = False  # servers up to 0.16.7, at least, fork the whole history whatever they are asked
+            await self.delete(agent, forked)
+            return None
+        if thread.own:  # which has no settings of its own that could have been taken over
+            await self._client.patch(conversation(forked), {"summary": LABEL} | model_body(agent, parallel=True))
+        return forked
+
+    async def _end(self, agent: Agent, thread: Thread) -> str:
+        """The last message of what the agent sees in a conversation."""
+        path, name = conversation(thread), "in_context_message_ids"
+        if thread.own:
+            path, name = f"/v1/agents/{agent.id}", "message_ids"
+        ids: Sequence[str] = (await self._client.get(path)).get(name) or ()
+        return ids[-1] if ids else ""
+
+    async def delete(self, agent: Agent, thread: Thread) -> None:
+        """Take a conversation away. Its forks keep what they share with it."""
+        if not thread.own:
+            with suppress(NotFound):
+                await self._client.delete(conversation(thread))
+
+    async def generate(self, agent: Agent, prompt: str, system: str = "", max_characters: int = 4000) -> str:
+        """An answer of the agent's model alone: without history, tools and memory, and without a trace in them.
+
+        Raises EndpointNotFound where the server cannot do that.
+        """
+        body = {"prompt": prompt} | ({"system_prompt": system} if system else {})
+        path = f"/v1/agents/{agent.id}/generate"
+        answer = await self._client.post(path, body, wait_seconds=self._settings.silence_seconds)
+        with as_letta_speaks():
+            return str(answer["content"])[:max_characters]
 
     async def instructed(self, placement: Placement, system: str) -> None:
         thread = placement.thread
         if not thread.own:
-            await self._client.patch(f"/v1/conversations/conv-{thread.id}", {"summary": summary(thread.pin, system)})
+            await self._client.patch(conversation(thread), {"summary": summary(thread.pin, system)})
 
     # --- turns ---------------------------------------------------------------------------------------------------
 
@@ -234,8 +326,21 @@ class LettaBackend:
         return Translator((tool.name for tool in turn.tools), one_call=turn.options.parallel_tool_calls is False)
 
     async def _stream(self, turn: Turn, placement: Placement, messages: Sequence[dict[str, Any]]) -> Stream:
+        """Send the turn; again, while Letta takes nothing because of a run of another client."""
         path, body = self._request(turn, placement, messages)
-        return await self._client.stream(path, body, self._settings.silence_seconds, self._recorder(turn.id))
+        record = self._recorder(turn.id)
+        waits = pauses(self._settings.busy_seconds)
+        told = False
+        while True:
+            try:
+                return await self._client.stream(path, body, self._settings.silence_seconds, record)
+            except ConversationBusy:
+                if (pause := next(waits, None)) is None:
+                    raise
+            if not told:
+                log.info("conversation is busy with a run of another client", thread=placement.thread.id)
+                told = True
+            await asyncio.sleep(pause)
 
     async def _mended(
         self, messages: list[dict[str, Any]], placement: Placement, error: AwaitingApproval | WrongCallIds
@@ -253,7 +358,7 @@ class LettaBackend:
     ) -> tuple[str, dict[str, Any]]:
         agent, thread = placement.agent, placement.thread
         if not thread.own:
-            return f"/v1/conversations/conv-{thread.id}/messages", encode.message_body(turn, messages)
+            return f"{conversation(thread)}/messages", encode.message_body(turn, messages)
         if self._separates(agent):
             body = encode.message_body(turn, messages) | {"agent_id": agent.id}
             return "/v1/conversations/default/messages", body
@@ -261,34 +366,96 @@ class LettaBackend:
         body = encode.message_body(turn, messages, tokens=agent.client_tools)
         return f"/v1/agents/{agent.id}/messages/stream", body
 
+    def run_id(self, turn_id: str) -> str:
+        """Letta's run of a turn, from its first batch on. A turn may be given a second run before it has said anything:
+        ask with every batch."""
+        return self._run_ids.get(turn_id, "")
+
     async def cancel(self, turn: Turn, placement: Placement) -> tuple[Item, ...]:
-        run_id = self._run_ids.pop(turn.id, "")
+        await self.stop(turn.id, placement.agent, placement.thread)
+        return await self.dropped(turn.id, placement)
+
+    async def stop(self, turn_id: str, agent: Agent, thread: Thread, run_id: str = "") -> None:
+        """End the agent's run of a turn, and wait until it is known what is kept of it."""
+        run_id = self._run_ids.pop(turn_id, "") or run_id
         for _ in range(CANCEL_ATTEMPTS):
-            stopped = await self._cancel(placement, run_id)
+            stopped = await self._stop(agent, thread, run_id)
             await asyncio.sleep(CANCEL_SECONDS)
             if stopped or run_id:  # without a run id it may not have begun yet
-                break
+                return
+
+    async def _stop(self, agent: Agent, thread: Thread, run_id: str) -> bool:
+        """Ask Letta to stop. False if nothing was running: it may have ended by itself just now."""
+        try:
+            if not thread.own:
+                await self._client.post(f"{conversation(thread)}/cancel")
+            elif run_id:
+                await self._client.post(f"/v1/agents/{agent.id}/messages/cancel", {"run_ids": [run_id]})
+        except GatewayError:
+            return False
+        return True
+
+    async def dropped(self, turn_id: str, placement: Placement) -> tuple[Item, ...]:
+        """What of a turn's input is not in the conversation, now that its run has ended."""
         latest = await self._latest(placement.agent, placement.thread)
         # A step is kept whole or not at all, so its last message tells. It stands one further on where a call of an
         # earlier turn had to be denied first.
-        last = encode.otids(turn.id, len(encode.messages(placement)) + 1)[-2:]
+        last = encode.otids(turn_id, len(encode.messages(placement)) + 1)[-2:]
         if any(row.get("otid") in last for row in latest):
             return ()
         if encode.resumes(placement) and not any(call.pending for call in calls_in(latest)):
             return tuple(item for item in placement.deliver if not isinstance(item, ToolResult))  # results are kept
         return placement.deliver
 
-    async def _cancel(self, placement: Placement, run_id: str) -> bool:
-        """Ask Letta to stop. False if nothing was running: it may have ended by itself just now."""
-        agent, thread = placement.agent, placement.thread
+    # --- turns whose stream nobody read to its end ---------------------------------------------------------------
+
+    async def outcome(
+        self, turn_id: str, agent: Agent, thread: Thread, run_id: str = "", call_ids: Collection[str] = ()
+    ) -> Outcome:
+        """What became of a turn. `call_ids` are those of Letta's which it answered: by them it is known if it gave the
+        agent nothing but tool results, and its run is not known.
+
+        Not to be asked in the first second after a turn was sent, when Letta may not yet know of it.
+        """
+        run_id = run_id or self.run_id(turn_id)
+        found = await self._came_to(run_id) if run_id else Dropped()
+        if found == Dropped():  # a run may have been refused, and the turn given to another one
+            found = await self._searched(turn_id, agent, thread, call_ids)
+        if found != Running():
+            self._run_ids.pop(turn_id, None)
+        return found
+
+    async def active(self, agent: Agent, thread: Thread) -> Sequence[str]:
+        """The ids of the runs at work in a conversation, whoever began them. It goes on being said of a run whose
+        server died, until it is cancelled."""
+        query: dict[str, Any] = {"active": "true"} | ({"agent_id": agent.id} if thread.own else {})
+        rows = await self._client.get("/v1/runs/", query | ({} if thread.own else {"conversation_id": conv(thread)}))
+        return [row["id"] for row in rows if not (thread.own and row.get("conversation_id"))]
+
+    async def _came_to(self, run_id: str) -> Outcome:
+        path, query = f"/v1/runs/{run_id}", {"limit": LOOKED_THROUGH}
         try:
-            if not thread.own:
-                await self._client.post(f"/v1/conversations/conv-{thread.id}/cancel")
-            elif run_id:
-                await self._client.post(f"/v1/agents/{agent.id}/messages/cancel", {"run_ids": [run_id]})
-        except GatewayError:
-            return False
-        return True
+            run = await self._client.get(path)
+        except (NotFound, InvalidRequest):
+            return Dropped()
+        if run["status"] in ACTIVE:
+            return Running()
+        rows, steps = await asyncio.gather(
+            self._client.get(f"{path}/messages", query), self._client.get(f"{path}/steps", query)
+        )
+        return outcome(run, rows, steps)
+
+    async def _searched(self, turn_id: str, agent: Agent, thread: Thread, call_ids: Collection[str]) -> Outcome:
+        """What became of a turn of which only its messages' ids are known, or the calls it answered."""
+        if await self.active(agent, thread):
+            return Running()
+        rows = turned(await self._listed(agent, thread, LOOKED_THROUGH))
+        start = of_turn(rows, encode.otids(turn_id, MARKED), call_ids)
+        if start is None:
+            return Dropped()
+        if run_id := rows[start].get("run_id"):
+            return await self._came_to(run_id)
+        return outcome(untracked(rows[start:]), rows[start:])
 
     async def aclose(self) -> None:
         await self._client.aclose()
@@ -308,10 +475,46 @@ def seconds(moment: str | None) -> int:
     return int(datetime.fromisoformat(moment).timestamp()) if moment else 0
 
 
-def summary(pin: str, system: str) -> str:
+def pauses(seconds: float) -> Iterator[float]:
+    """Growing pauses, `seconds` in all."""
+    pause = 0.25
+    while seconds > 0:
+        yield min(pause, seconds)
+        seconds, pause = seconds - pause, min(2 * pause, LONGEST_PAUSE)
+
+
+def conversation(thread: Thread) -> str:
+    """The address of a conversation."""
+    return f"/v1/conversations/{'default' if thread.own else conv(thread)}"
+
+
+def conv(thread: Thread) -> str:
+    return f"conv-{thread.id}"
+
+
+def model_body(agent: Agent, *, parallel: bool) -> dict[str, Any]:
+    """The model of a conversation. Letta takes its settings whole, or falls back to its own defaults."""
+    if not agent.model or not (settings := agent.settings.get("model_settings")):
+        return {}
+    return {"model": agent.model, "model_settings": {**settings, "parallel_tool_calls": parallel}}
+
+
+def turned(rows: Sequence[Row]) -> list[Row]:
+    """The other way round. One message may be listed in several parts, which stay in order."""
+    messages = [list(parts) for _, parts in groupby(rows, key=lambda row: row["id"])]
+    return [part for message in reversed(messages) for part in message]
+
+
+def in_context(rows: Sequence[Row], ids: Sequence[str]) -> list[Row]:
+    """Those of the messages which the agent sees, newest first."""
+    place = {each: number for number, each in enumerate(ids)}
+    return sorted((row for row in rows if row["id"] in place), key=lambda row: -place[row["id"]])
+
+
+def summary(pin: str, system: str, label: str = "") -> str:
     """A conversation's label. Letta has no other place for a mark of ours which can be searched for."""
     marks = [f"pin={pin}"] * bool(pin) + [f"system={system}"] * bool(system)
-    return " ".join(["frontdesk", *marks])
+    return " ".join([label or LABEL, *marks])
 
 
 def thread_of(row: Mapping[str, Any]) -> Thread:

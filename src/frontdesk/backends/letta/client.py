@@ -53,16 +53,28 @@ class LettaClient:
     async def get(self, path: str, params: Query | None = None) -> Any:
         return await self.call("GET", path, params=params)
 
-    async def post(self, path: str, body: Any = None, params: Query | None = None) -> Any:
-        return await self.call("POST", path, body, params)
+    async def post(
+        self, path: str, body: Any = None, params: Query | None = None, wait_seconds: float = CONTROL_SECONDS
+    ) -> Any:
+        return await self.call("POST", path, body, params, wait_seconds)
 
     async def patch(self, path: str, body: Any) -> Any:
         return await self.call("PATCH", path, body)
 
-    async def call(self, method: str, path: str, body: Any = None, params: Query | None = None) -> Any:
+    async def delete(self, path: str) -> None:
+        await self.call("DELETE", path)
+
+    async def call(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        params: Query | None = None,
+        wait_seconds: float = CONTROL_SECONDS,
+    ) -> Any:
         """The decoded JSON answer. Raises the error for what came instead."""
         with self._watched(method, path):
-            return await self._call(method, path, body, params)
+            return await self._call(method, path, body, params, wait_seconds)
 
     @contextmanager
     def _watched(self, method: str, path: str) -> Generator[None]:
@@ -75,16 +87,18 @@ class LettaClient:
             if self._watch:
                 self._watch(f"{method} {ID.sub('{id}', path)}", time.perf_counter() - began, answered)
 
-    async def _call(self, method: str, path: str, body: Any, params: Query | None) -> Any:
+    async def _call(self, method: str, path: str, body: Any, params: Query | None, wait_seconds: float) -> Any:
         target = f"{path}?{urlencode(params)}" if params else path
         try:
-            async with asyncio.timeout(CONTROL_SECONDS):
+            async with asyncio.timeout(wait_seconds):
                 with await self._http.request(method, target, encoded(body)) as response:
                     if response.status >= 400:
                         raise await refused(response)
                     data = await response.read()
             return msgspec.json.decode(data) if data else None
-        except (OSError, TimeoutError) as error:
+        except TimeoutError as error:
+            raise BackendUnavailable(f"The Letta server at {self._place} does not answer in time.") from error
+        except OSError as error:
             raise BackendUnavailable(f"The Letta server at {self._place} cannot be reached.") from error
         except msgspec.DecodeError as error:
             raise BackendUnavailable(f"{self._place} answers, but not as a Letta server does.") from error

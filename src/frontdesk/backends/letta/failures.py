@@ -21,6 +21,7 @@ from frontdesk.errors import (
     EndpointNotFound,
     GatewayError,
     InvalidRequest,
+    NotFound,
     ProviderAuthentication,
     ProviderError,
     ProviderQuotaExceeded,
@@ -54,6 +55,15 @@ BY_PREFIX: dict[str, type[BackendError]] = {
     "INVALID_ARGUMENT": ProviderError,
     "DEADLINE_EXCEEDED": ProviderTimeout,
     "INTERNAL_SERVER_ERROR": ProviderError,
+}
+
+BY_STATUS: dict[str, type[BackendError]] = {
+    "401": ProviderAuthentication,
+    "402": ProviderQuotaExceeded,
+    "403": ProviderAuthentication,
+    "408": ProviderTimeout,
+    "429": ProviderRateLimited,
+    "504": ProviderTimeout,
 }
 
 SAYS: dict[type[BackendError], str] = {
@@ -119,9 +129,13 @@ def refusal(status: int, body: Any) -> GatewayError:
         return EndpointNotFound("This Letta server has no such endpoint; it may be too old.")
     if status == 404 and detail.startswith("Conversation"):
         return ConversationNotFound("The conversation does not exist on the Letta server.")
+    if status == 404 and detail.startswith("Run"):
+        return NotFound("The run does not exist on the Letta server.")
     if status in (402, 429):
         cls = ProviderQuotaExceeded if status == 402 else ProviderRateLimited
         return cls(SAYS[cls])
+    if generating := re.match(r"(?:Failed to process LLM response|LLM provider error): (.*)", detail, re.DOTALL):
+        return generation(generating.group(1))
     known = failure(None, None, detail)
     if type(known) is not AgentFailed:
         return known
@@ -130,6 +144,18 @@ def refusal(status: int, body: Any) -> GatewayError:
     if status in (400, 413, 422):
         return InvalidRequest(f"The Letta server refused the request (HTTP {status}): {brief(detail)}")
     return AgentFailed(f"The Letta server failed (HTTP {status}).")
+
+
+def generation(detail: str) -> GatewayError:
+    """The error for what the model's provider answered to a single question, outside any conversation."""
+    known = failure("llm_error", None, detail)
+    status = re.match(r"Error code: (\d+)", detail)
+    if type(known) is not ProviderError or not status:
+        return known
+    cls = BY_STATUS.get(status.group(1), ProviderError)
+    if cls is ProviderRateLimited and "insufficient_quota" in detail:
+        cls = ProviderQuotaExceeded
+    return cls(SAYS[cls])
 
 
 def timeout(seconds: float) -> AgentTimeout:

@@ -87,6 +87,8 @@ SPOKEN: dict[str, type[TextDelta | ReasoningDelta]] = {
     "reasoning_message": ReasoningDelta,
 }
 
+TOOL_MESSAGES = frozenset({"approval_request_message", "tool_call_message", "tool_return_message"})
+
 DONE = b"[DONE]"
 
 _tokens = msgspec.json.Decoder(Token)
@@ -162,6 +164,7 @@ class Translator:
         self._stop: str | None = None
         self._usage = Usage()
         self._called: str | None = None  # the id of the client's first call
+        self._mark = ""  # the id under which Letta keeps the latest message
         self.run_id: str = ""
         self.spoke = False
         self.done = False
@@ -198,6 +201,9 @@ class Translator:
     def _say(
         self, kind: type[TextDelta | ReasoningDelta], part_id: str, stretch: list[str], events: list[Event]
     ) -> None:
+        if not stretch:
+            return
+        self._mark = part_id
         if text := self._whole("".join(stretch)):
             events.append(kind(text, part_id))
         stretch.clear()
@@ -214,9 +220,12 @@ class Translator:
             raise AgentFailed("The Letta server's stream broke off before the agent's turn had ended.")
         if self._stop not in STOP:
             raise failure(stop_reason=self._stop)
-        return TurnFinished(StopReason.TOOL_CALLS if self._called is not None else STOP[self._stop], self._usage)
+        reason = StopReason.TOOL_CALLS if self._called is not None else STOP[self._stop]
+        return TurnFinished(reason, self._usage, self._mark, self.compacted)
 
     def _rare(self, message: StreamMessage, events: list[Event]) -> None:
+        if message.message_type in TOOL_MESSAGES:
+            self._mark = message.id or self._mark
         match message.message_type:
             case "ping":
                 self.run_id = message.run_id or self.run_id

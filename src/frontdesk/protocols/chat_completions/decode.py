@@ -24,7 +24,20 @@ from frontdesk.protocols.chat_completions.schema import (
     ToolMessage,
     UserMessage,
 )
-from frontdesk.turn import Content, Image, Item, Message, Options, Principal, Text, Tool, ToolCall, ToolResult, Turn
+from frontdesk.turn import (
+    Content,
+    Image,
+    Item,
+    Message,
+    Options,
+    Principal,
+    Signals,
+    Text,
+    Tool,
+    ToolCall,
+    ToolResult,
+    Turn,
+)
 
 REPORTED = (
     "max_completion_tokens",
@@ -52,6 +65,7 @@ class Caller:
 
     principal: Principal
     conversation: str = ""
+    signals: Signals = Signals()
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +139,7 @@ def decode(request: ChatCompletionRequest, caller: Caller, policy: Policy, turn_
         tools=tools(request),
         options=Options(parallel_tool_calls=request.parallel_tool_calls, ignored=ignored),
         conversation=caller.conversation,
+        signals=caller.signals,
         principal=caller.principal,
         metadata=request.metadata or {},
     )

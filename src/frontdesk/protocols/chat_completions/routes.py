@@ -29,10 +29,12 @@ class ChatCompletions:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         began = time.perf_counter()
         who = visitor(scope)
-        request = parse(await self.front.body(scope, receive))
-        caller = Caller(who.principal, self.front.pin(scope))
+        body = await self.front.body(scope, receive)
+        request = parse(body)
+        pin, resends = self.front.pin(scope, request.metadata or {})
+        caller = Caller(who.principal_of(request.user), pin, self.front.signals(scope, body, resends=resends))
         turn = decode(request, caller, self.policy, f"turn_{new_id()}")
-        run = self.gateway.run(await self.front.with_images(turn))
+        run = self.gateway.run(turn, streaming=bool(request.stream))
         with who.turn():
             await self._reply(request, run, began)(scope, receive, send)
 
@@ -67,6 +69,8 @@ def answer_headers(run: Run, began: float) -> Headers:
     }
     if run.identity:
         headers |= {"x-frontdesk-conversation": run.conversation_id, "x-frontdesk-identity": str(run.identity)}
+    if run.replayed:
+        headers["idempotency-replayed"] = "true"
     if turn.options.ignored:
         headers["x-frontdesk-ignored-params"] = ",".join(turn.options.ignored)
     return [(name.encode(), value.encode()) for name, value in headers.items()]

@@ -1,0 +1,191 @@
+"""What a turn is before the store is asked about it, and what its agent is told once it has its place."""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from frontdesk.conversations.ids import CONVERSATION, Ids, fingerprint
+from frontdesk.conversations.ledger import Entry, Ledger
+from frontdesk.conversations.lineage import digest, points
+from frontdesk.conversations.placing import Ask, UnknownHistory
+from frontdesk.errors import ConversationNotFound, InvalidRequest
+from frontdesk.ports import Backend, Placement
+from frontdesk.store import codec
+from frontdesk.turn import (
+    Agent,
+    Call,
+    Item,
+    Message,
+    Mode,
+    Thread,
+    ToolCall,
+    ToolResult,
+    Turn,
+    unanswered,
+)
+
+CONTINUE = "Go on with your last message exactly where it ended. Do not repeat any of it, and do not introduce it."
+"""What a client wants that sends back an unfinished answer: Letta has no other way to be asked for more."""
+
+Attach = Callable[[tuple[Item, ...]], Awaitable[tuple[Item, ...]]]
+"""Fetches the pictures of these items."""
+
+
+@dataclass(frozen=True, slots=True)
+class Customs:
+    """How conversations are found here."""
+
+    mode: Mode = "auto"
+    agent_modes: Mapping[str, Mode] = field(default_factory=dict[str, Mode])  # by name or id
+    unknown_history: UnknownHistory = "seed"
+    gives_way: bool = True
+
+
+class Desk:
+    def __init__(self, ids: Ids, ledger: Ledger, customs: Customs, attach: Attach) -> None:
+        self._ids = ids
+        self._ledger = ledger
+        self._customs = customs
+        self._attach = attach
+
+    # --- ids -----------------------------------------------------------------------------------------------------
+
+    def conversation_id(self, turn: Turn, agent: Agent, conversation_id: str) -> str:
+        return self._ids.conversation(conversation_id, turn.principal.id, agent.id)
+
+    def call_id(self, principal: str, agent: Agent, conversation_id: str, upstream_id: str) -> str:
+        return self._ids.call(upstream_id, conversation_id, principal, agent.id)
+
+    # --- before --------------------------------------------------------------------------------------------------
+
+    def mode(self, turn: Turn, agent: Agent, asked: Mode) -> Mode:
+        """By the model's suffix, else as the key has it, else the agent, else this server."""
+        by_agent = self._customs.agent_modes
+        settled = turn.principal.mode or by_agent.get(agent.name) or by_agent.get(agent.id) or self._customs.mode
+        return settled if asked == "auto" else asked
+
+    async def ask(self, backend: Backend, agent: Agent, turn: Turn, left: frozenset[str]) -> Ask:
+        """A turn, ready to be placed. Raises InvalidRequest for results of calls nobody made to this caller,
+        ConversationNotFound for a conversation which is not theirs."""
+        scope = scope_of(turn.principal.id, agent)
+        answering, calls = await self._answering(backend, agent, turn, scope)
+        named = self._named(turn, agent)
+        return Ask(
+            turn=turn,
+            agent=agent,
+            mode=turn.mode,
+            scope=scope,
+            points=tuple(points(turn.history)),
+            pin="" if named else turn.conversation,
+            named=named,
+            answering=answering,
+            calls=calls,
+            unknown_history=self._customs.unknown_history,
+            gives_way=self._customs.gives_way,
+            request=request_of(turn, agent),
+            dedupe=dedupe_of(turn, scope),
+            left=left,
+        )
+
+    def _named(self, turn: Turn, agent: Agent) -> str:
+        if not turn.conversation.startswith(CONVERSATION):
+            return ""
+        found = self._ids.conversation_of(turn.conversation, turn.principal.id, agent.id)
+        if found is None:
+            raise ConversationNotFound(f"There is no conversation {turn.conversation[:80]!r} with this agent.")
+        return found
+
+    async def _answering(self, backend: Backend, agent: Agent, turn: Turn, scope: str) -> tuple[str, tuple[Call, ...]]:
+        """The conversation which waits for this turn's tool results, and its calls; nothing if it has had them."""
+        results = [item for item in turn.input if isinstance(item, ToolResult)]
+        if not results:
+            return "", ()
+        conversation_id = self._ids.conversation_of_call(results[0].call_id)
+        found = await self._ledger.standing(conversation_id) if conversation_id else None
+        if found is None or found[0].scope not in (scope, "own") or found[0].agent != agent.id:
+            raise unknown_call(results[0])
+        row, node = found
+        kept = codec.reply_of(node.reply if node else "")
+        names = {part.call_id: part.name for part in kept.parts if isinstance(part, ToolCall)}
+        calls: Sequence[Call] = [
+            Call(upstream, names.get(ours, ""), pending=True) for ours, upstream in kept.calls.items()
+        ]
+        matched = self._matched(turn, agent, row.id, results, calls)
+        if matched is None:  # not the latest: the backend knows
+            calls = await backend.calls(agent, Thread(row.thread, own=row.kind == "own")) if row.thread else ()
+            matched = self._matched(turn, agent, row.id, results, calls)
+        if matched is None:
+            raise unknown_call(results[0])
+        if not all(call.pending or call.stalled for call in matched):
+            return "", ()
+        left = [call for call in calls if (call.pending or call.stalled) and call not in matched]
+        return row.id, (*matched, *left)
+
+    def _matched(
+        self, turn: Turn, agent: Agent, conversation_id: str, results: Sequence[ToolResult], calls: Sequence[Call]
+    ) -> list[Call] | None:
+        """The call that each result answers; None if one of them answers none of these."""
+        known = {call.call_id: call for call in calls}
+        whose = (conversation_id, turn.principal.id, agent.id)
+        upstream = [self._ids.upstream(result.call_id, known, *whose) for result in results]
+        return None if None in upstream else [known[each] for each in upstream if each]
+
+    # --- after ---------------------------------------------------------------------------------------------------
+
+    async def placement(self, ask: Ask, entry: Entry, thread: Thread, system: str, *, seeded: bool) -> Placement:
+        """What the agent is to be told in its thread, which was last given the instructions with the fingerprint
+        `system`. `seeded`: the thread is new, and holds nothing.
+
+        Raises InvalidRequest if there is nothing to tell.
+        """
+        turn = ask.turn
+        deliver = self._news(ask, entry, thread, seeded=seeded)
+        instructions = "" if fingerprint(turn.instructions) == system else turn.instructions
+        if turn.history and not turn.input:
+            instructions = "\n\n".join(filter(None, (instructions, CONTINUE)))
+        if not deliver and not instructions:
+            raise InvalidRequest("There is nothing new for the agent: end with a user message.", param="messages")
+        return Placement(ask.agent, thread, entry.spot.identity, await self._attach(deliver), instructions)
+
+    def _news(self, ask: Ask, entry: Entry, thread: Thread, *, seeded: bool) -> tuple[Item, ...]:
+        turn = ask.turn
+        if ask.calls and entry.conversation.id == ask.answering:
+            return answers(turn, ask.calls)
+        if thread.own:
+            return tuple(item for item in entry.spot.owed + turn.input if isinstance(item, Message))
+        told = entry.spot.owed + (turn.history if seeded else turn.history[entry.spot.known :]) + turn.input
+        called = {item.call_id for item in told if isinstance(item, ToolCall)}
+        return tuple(item for item in told if not isinstance(item, ToolResult) or item.call_id in called)
+
+
+def answers(turn: Turn, calls: Sequence[Call]) -> tuple[Item, ...]:
+    """The turn's input with the backend's call ids, and an answer for each call the client left out."""
+    upstream = iter(calls)
+    told: list[Item] = [
+        replace(item, call_id=next(upstream).call_id) if isinstance(item, ToolResult) else item for item in turn.input
+    ]
+    missing = [unanswered(call.call_id) for call in upstream]
+    return (*missing, *told)
+
+
+def scope_of(principal: str, agent: Agent) -> str:
+    """Whose conversations, with which agent: what is found never belongs to anybody else."""
+    return digest("scope", principal, agent.backend, agent.id)
+
+
+def request_of(turn: Turn, agent: Agent) -> str:
+    signals = turn.signals
+    return digest(signals.digest, agent.id, turn.conversation, turn.mode) if signals.digest else ""
+
+
+def dedupe_of(turn: Turn, scope: str) -> str:
+    """What may be there only once: an idempotency key, or a client's id for an answer to this very request."""
+    signals = turn.signals
+    if signals.key:
+        return digest("key", turn.principal.id, signals.key)
+    return digest("message", scope, signals.message, signals.digest) if signals.message and signals.digest else ""
+
+
+def unknown_call(result: ToolResult) -> InvalidRequest:
+    return InvalidRequest(
+        f"No tool call {result.call_id[:80]!r} was made to you by this agent.", param=result.param, code="invalid_value"
+    )

@@ -1,0 +1,390 @@
+"""The ledger: every turn has a row before its agent hears of it, and its outcome after.
+
+    claimed ──► submitted ──► streaming ──► completed
+       │            │             ├────────► cancelled       its client left; what the agent never heard is owed
+       │            │             └────────► failed_after    something of it may be in the conversation
+       └────────────┴──────────────────────► failed_before   nothing is
+
+A live row is the lease of its conversation: the oldest holds it, the others stand in line behind it. It is given up
+when the row ends, or when the process at work on it is found dead (see `owners`).
+"""
+
+import time
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import msgspec
+from sqlalchemy import Connection
+from sqlalchemy.exc import IntegrityError
+
+from frontdesk.conversations.lineage import ROOT, Point, is_plain, reply_point
+from frontdesk.conversations.placing import Ask, Spot, base_of, own_conversation, spot
+from frontdesk.errors import ConversationBusy, IdempotencyConflict
+from frontdesk.store import codec, records
+from frontdesk.store.codec import Saved
+from frontdesk.store.database import Database
+from frontdesk.store.records import Conversation, Node
+from frontdesk.turn import Item, Message, Part, Text, ToolCall
+
+MAX_LINE = 50
+DAY = 24 * 3600.0
+REPLAY_SECONDS = 600.0
+"""How long an answer which its client may have missed is given again to an equal request that names no key."""
+
+Ended = Literal["cancelled", "failed_before", "failed_after"]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A turn's row. `conversation.thread` is empty until the backend's side of it has been made."""
+
+    turn_id: str
+    conversation: Conversation
+    spot: Spot
+    base: Point
+    fresh: tuple[Item, ...]  # what is told after `base`
+    told: tuple[Item, ...]  # what it adds to the turns before it, beside the reply
+    waits: bool = False
+
+    @property
+    def remembered(self) -> bool:
+        """Whether a later request may find this conversation by what was said in it."""
+        return self.conversation.kind in ("chat", "temporary")
+
+
+@dataclass(frozen=True, slots=True)
+class Repeat:
+    """The same request has been made before: its turn runs, or is completed."""
+
+    node: Node
+
+
+@dataclass(frozen=True, slots=True)
+class Doubt:
+    """The same request runs in another process. If that is alive, this one is another, which happens to be equal."""
+
+    node: Node
+
+
+Claim = Entry | Repeat | Doubt
+
+
+class Ledger:
+    """The ledger as one process keeps it."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self.owner = uuid.uuid4().hex
+        self.mine: set[str] = set()  # the turns this process is at work on
+
+    # --- the beginning -------------------------------------------------------------------------------------------
+
+    async def claim(self, ask: Ask) -> Claim:
+        """Enter a turn, unless it is there already.
+
+        Raises IdempotencyConflict, ConversationBusy, ConversationNotFound, InvalidRequest, StoreUnavailable.
+        """
+        self.mine.add(ask.turn.id)  # before it is written: whoever looks for rows without a turn must not take it
+        try:
+            claim = await self._claim(ask)
+        except BaseException:
+            self.mine.discard(ask.turn.id)
+            raise
+        if not isinstance(claim, Entry):
+            self.mine.discard(ask.turn.id)
+        return claim
+
+    async def _claim(self, ask: Ask) -> Claim:
+        def enter(tx: Connection) -> Claim:
+            return earlier(tx, ask, self.owner) or self._enter(tx, ask, spot(tx, ask), None)
+
+        try:
+            return await self._database.do(enter)
+        except IntegrityError:  # another request made the same pin, or used the same key, in the same moment
+            return await self._database.do(enter)
+
+    async def advance(self, ask: Ask, entry: Entry) -> Entry:
+        """Enter it anew if it is the first in line: those before it have changed where it belongs."""
+
+        def go_on(tx: Connection) -> Entry:
+            node = records.turn(tx, entry.turn_id)
+            if node is None or not records.first_in_line(tx, node):
+                return entry
+            return self._enter(tx, ask, spot(tx, ask, entry.turn_id), entry)
+
+        return await self._database.do(go_on)
+
+    def _enter(self, tx: Connection, ask: Ask, found: Spot, entry: Entry | None) -> Entry:
+        now = time.time()
+        if found.waits and entry is None:
+            refuse_long_line(tx, found)
+        row = self._conversation(tx, ask, found, now)
+        base, fresh, told = beginning(ask, found)
+        values: dict[str, Any] = {
+            "conversation": row.id,
+            "parent": found.parent.id if found.parent else "",
+            "state": "claimed" if found.waits else "submitted",
+            "base": base_text(base) if row.kind in ("chat", "temporary") else "",
+            "plain": (found.parent.plain if found.parent and (found.appends or found.fork) else True),
+            "input": codec.items_text(told),
+        }
+        if entry:
+            records.change_turn(tx, entry.turn_id, **values)
+        else:
+            first = {
+                "id": ask.turn.id,
+                "scope": ask.scope,
+                "owner": self.owner,
+                "left": False,
+                "dedupe": ask.dedupe or None,
+                "request": ask.request,
+                "message": ask.turn.signals.message,
+                "after": None,
+                "spoken": None,
+                "pair": None,
+                "reply": "",
+                "run": "",
+                "error": "",
+                "created": now,
+                "ended": 0.0,
+            }
+            records.add_turn(tx, **first, **values)
+        return Entry(ask.turn.id, row, found, base, fresh, told, found.waits)
+
+    def _conversation(self, tx: Connection, ask: Ask, found: Spot, now: float) -> Conversation:
+        row = found.conversation
+        if row is None:
+            row = new_conversation(ask, found, now)
+            records.add_conversation(tx, row)
+        else:
+            pin = ask.pin or row.pin
+            records.change_conversation(tx, row.id, used=now, pin=pin)
+            row = replace(row, used=now, pin=pin)
+        if ask.pin and row.kind in ("chat", "temporary"):
+            if records.pinned(tx, ask.scope, ask.pin):
+                records.move_pin(tx, ask.scope, ask.pin, row.id)
+            else:
+                records.add_pin(tx, ask.scope, ask.pin, row.id, row.family)
+        return row
+
+    # --- on the way ----------------------------------------------------------------------------------------------
+
+    async def opened(self, entry: Entry, thread: str, head: str, system: str) -> None:
+        """The backend's side of a conversation has been made; it stands after the turn `head`."""
+        values = {"thread": thread, "head": head, "system": system}
+        await self._database.do(lambda tx: records.change_conversation(tx, entry.conversation.id, **values))
+
+    async def streaming(self, turn_id: str, run: str) -> None:
+        await self._database.do(lambda tx: records.change_turn(tx, turn_id, state="streaming", run=run))
+
+    async def left(self, turn_id: str, left: bool) -> None:
+        """Note whether the client of a turn is there to hear it."""
+        await self._database.do(lambda tx: records.change_turn(tx, turn_id, left=left))
+
+    # --- the end -------------------------------------------------------------------------------------------------
+
+    async def complete(self, entry: Entry, reply: Saved, *, left: bool, system: str) -> bool:
+        """The reply is whole, and in the conversation. Gives whether that holds nothing but text."""
+        plain = await self._database.do(lambda tx: completed(tx, entry, reply, left, system))
+        self.mine.discard(entry.turn_id)
+        return plain
+
+    def abandon(self, entry: Entry) -> None:
+        """We cannot note how the turn ended. It is found out later, as for one of a process that died."""
+        self.mine.discard(entry.turn_id)
+
+    async def end(
+        self,
+        entry: Entry,
+        state: Ended,
+        code: str = "",
+        *,
+        kept: bool = False,
+        rest: Sequence[Item] = (),
+        said: Sequence[Part] = (),
+    ) -> None:
+        """The turn came to no reply but what was `said` of it.
+
+        `kept`: something of it may be in the conversation, but for the `rest`.
+        """
+
+        def ended(tx: Connection) -> None:
+            reply = codec.reply_text(Saved(tuple(said))) if said else ""
+            values = {"state": state, "error": code, "reply": reply, "ended": time.time(), "dedupe": None}
+            records.change_turn(tx, entry.turn_id, **values)
+            if kept:
+                records.change_conversation(tx, entry.conversation.id, head=entry.turn_id)
+            if kept and rest:
+                node = records.turn(tx, entry.turn_id)
+                assert node is not None
+                again = {name: getattr(node, name) for name in Node.__slots__ if name != "seq"}
+                again |= {"id": f"{node.id}-rest", "parent": node.id, "input": codec.items_text(rest)}
+                records.add_turn(tx, **again)
+
+        await self._database.do(ended)
+        self.mine.discard(entry.turn_id)
+
+    async def forget(self, turn_id: str) -> None:
+        """A turn without a conversation."""
+        await self._database.do(lambda tx: records.change_turn(tx, turn_id, state="failed_before", ended=time.time()))
+
+    # --- snapshots -----------------------------------------------------------------------------------------------
+
+    async def resting(self, conversation_id: str, head: str) -> Conversation | None:
+        """The conversation, if it still stands there and no turn is in it."""
+
+        def look(tx: Connection) -> Conversation | None:
+            row = records.conversation(tx, conversation_id)
+            return row if row and row.head == head and not records.live_in(tx, row.id) else None
+
+        return await self._database.read(look)
+
+    async def add_snapshot(self, entry: Entry, thread: str, keep: int) -> list[Conversation] | None:
+        """Keep a fork of a conversation as it stands after this turn. Gives those which are one too many now, None if
+        the conversation has gone on, and nobody knows what the fork holds."""
+
+        def add(tx: Connection) -> list[Conversation] | None:
+            row = records.conversation(tx, entry.conversation.id)
+            if row is None or row.head != entry.turn_id or records.live_in(tx, row.id):
+                return None
+            now = time.time()
+            copy = replace(row, id=uuid.uuid4().hex, kind="snapshot", thread=thread, pin="", created=now, used=now)
+            records.add_conversation(tx, copy)
+            old = records.snapshots_of(tx, row.family)[keep:]
+            return [each for each in old if records.doom(tx, each.id)]
+
+        return await self._database.do(add)
+
+    async def bury(self, conversation_id: str) -> None:
+        await self._database.do(lambda tx: records.bury(tx, conversation_id))
+
+    # --- reading -------------------------------------------------------------------------------------------------
+
+    async def node(self, turn_id: str) -> Node | None:
+        return await self._database.read(lambda tx: records.turn(tx, turn_id))
+
+    def reply(self, node: Node) -> Saved:
+        return codec.reply_of(node.reply)
+
+    async def conversation(self, conversation_id: str) -> Conversation | None:
+        return await self._database.read(lambda tx: records.conversation(tx, conversation_id))
+
+    async def standing(self, conversation_id: str) -> tuple[Conversation, Node | None] | None:
+        """A conversation and the turn after which it stands."""
+
+        def look(tx: Connection) -> tuple[Conversation, Node | None] | None:
+            row = records.conversation(tx, conversation_id)
+            return (row, records.turn(tx, row.head) if row.head else None) if row else None
+
+        return await self._database.read(look)
+
+
+def refuse_long_line(tx: Connection, found: Spot) -> None:
+    if found.conversation and len(records.live_in(tx, found.conversation.id)) > MAX_LINE:
+        raise ConversationBusy("Too many turns wait for this conversation already.", retry_after_seconds=2)
+
+
+def earlier(tx: Connection, ask: Ask, owner: str) -> Repeat | Doubt | None:
+    """The turn of an equal request, if this one is the same come again.
+
+    Without a key that says so, two equal requests are two, unless the client of the first has not had its answer.
+    Raises IdempotencyConflict for a key that was used for another request.
+    """
+    now = time.time()
+    if ask.dedupe and (node := records.by_dedupe(tx, ask.dedupe)):
+        if node.request != ask.request:
+            raise IdempotencyConflict("This idempotency key was used for another request. Use a new one.")
+        if node.live or (node.state == "completed" and now - node.ended < DAY):
+            return Repeat(node)
+        records.change_turn(tx, node.id, dedupe=None)
+    retried = ask.turn.signals.retried
+    for node in records.by_request(tx, ask.scope, ask.request) if ask.request else ():
+        if node.live:
+            if node.left or node.id in ask.left or retried:
+                return Repeat(node)
+            if node.owner != owner and not ask.honest and (ask.turn.history or ask.pin or ask.named):
+                return Doubt(node)
+        elif unheard(node, retried, now) and not records.continued(tx, node.id):
+            return Repeat(node)
+    return None
+
+
+def unheard(node: Node, retried: bool, now: float) -> bool:
+    """Whether a turn's reply is there, and its client may have missed it."""
+    return node.state == "completed" and now - node.ended < REPLAY_SECONDS and (node.left or retried)
+
+
+def new_conversation(ask: Ask, found: Spot, now: float) -> Conversation:
+    conversation_id = own_conversation(ask.agent) if found.kind == "own" else uuid.uuid4().hex
+    kind = "temporary" if found.kind == "chat" and ask.turn.signals.temporary else found.kind
+    return Conversation(
+        id=conversation_id,
+        scope="own" if kind == "own" else ask.scope,
+        family=found.family or conversation_id,
+        principal="" if kind == "own" else ask.turn.principal.id,
+        backend=ask.agent.backend,
+        agent=ask.agent.id,
+        kind=kind,
+        thread="",
+        head="",
+        system="",
+        pin=ask.pin,
+        metadata="{}",
+        created=now,
+        used=now,
+    )
+
+
+def beginning(ask: Ask, found: Spot) -> tuple[Point, tuple[Item, ...], tuple[Item, ...]]:
+    """Where the turn begins, what has been told since, and what of that the turns before it do not hold."""
+    turn = ask.turn
+    if found.kind == "own":
+        return ROOT, turn.input, turn.input
+    told = turn.history[found.known :] + turn.input
+    if not turn.history:
+        return base_of(found.parent) if found.appends else ROOT, told, told
+    ends = {point.end: point for point in (ROOT, *(ask.points if turn.input else ask.points[:-1]))}
+    base = ends.get(found.known) or ends[max(ends)]  # a reply that is to be gone on with is told again, made longer
+    return base, turn.history[base.end :] + turn.input, told
+
+
+def completed(tx: Connection, entry: Entry, reply: Saved, left: bool, system: str) -> bool:
+    node = records.turn(tx, entry.turn_id)
+    plain = (node is None or node.plain) and is_plain((*entry.told, *reply.parts))
+    point = end_point(entry, reply.parts) if entry.remembered else None
+    records.change_turn(
+        tx,
+        entry.turn_id,
+        state="completed",
+        reply=codec.reply_text(reply),
+        left=left,
+        after=point.after if point else None,
+        spoken=point.spoken if point else None,
+        pair=(point.pair or None) if point else None,
+        plain=plain,
+        ended=time.time(),
+    )
+    records.change_conversation(tx, entry.conversation.id, head=entry.turn_id, system=system, used=time.time())
+    return plain
+
+
+def end_point(entry: Entry, parts: Sequence[Part]) -> Point:
+    """Where the conversation stands after the reply, as its client will tell it."""
+    match entry.fresh:
+        case (*before, Message("assistant") as last):  # it went on with its last reply
+            text = last.text + "".join(part.text for part in parts if isinstance(part, Message))
+            calls = [part for part in parts if isinstance(part, ToolCall)]
+            return reply_point(entry.base, (*before, Message("assistant", (Text(text),)), *calls))
+        case told:
+            return reply_point(entry.base, (*told, *parts))
+
+
+def base_text(base: Point) -> str:
+    return msgspec.json.encode([base.after, base.spoken, base.said]).decode()
+
+
+def base_from(text: str) -> Point:
+    after, spoken, said = msgspec.json.decode(text) if text else ("", "", "")
+    return Point(0, after, spoken, "", said)

@@ -1,0 +1,87 @@
+"""What became of a turn whose process died: the backend is asked, and the ledger is told.
+
+Nothing is sent to a conversation before the run that was left there has ended.
+"""
+
+import asyncio
+import time
+
+import structlog
+
+from frontdesk.conversations.desk import Desk
+from frontdesk.conversations.ledger import Entry, Ledger, base_from
+from frontdesk.conversations.owners import Line
+from frontdesk.conversations.placing import Spot
+from frontdesk.directory import Directory
+from frontdesk.ports import Kept, Backend, Dropped, Running
+from frontdesk.store import codec
+from frontdesk.store.codec import Saved
+from frontdesk.store.records import Conversation, Node
+from frontdesk.turn import Agent, Identity, Part, Thread, ToolCall, TurnFinished
+
+log = structlog.get_logger(__name__)
+
+LOOK_SECONDS = 1.0
+PATIENCE_SECONDS = 900.0
+
+
+class Recovery:
+    def __init__(self, directory: Directory, ledger: Ledger, desk: Desk, line: Line) -> None:
+        self._directory = directory
+        self._ledger = ledger
+        self._desk = desk
+        self._line = line
+
+    async def __call__(self, node: Node) -> None:
+        """Raises GatewayError as long as that cannot be found out."""
+        row = await self._ledger.conversation(node.conversation)
+        if row is None:
+            await self._ledger.forget(node.id)
+            return
+        told = codec.items_of(node.input)
+        entry = Entry(node.id, row, Spot(Identity.LINEAGE, row), base_from(node.base), told, told)
+        if node.state == "claimed" or not row.thread:
+            await self._ledger.end(entry, "failed_before", "process_died")
+        else:
+            await self._settle(node, row, entry)
+        self._line.move(row.id)
+
+    async def _settle(self, node: Node, row: Conversation, entry: Entry) -> None:
+        agent = await self._directory.by_id(row.backend, row.agent)
+        if agent is None:
+            await self._ledger.end(entry, "failed_after", "process_died", kept=True)
+            return
+        match await self._outcome(self._directory.backend(agent), agent, row, node):
+            case Kept(complete=True) as kept:
+                end = TurnFinished(kept.stop_reason, kept.usage, kept.mark)
+                parts, calls = self._ours(kept.reply, agent, row)
+                await self._ledger.complete(entry, Saved(parts, end, calls), left=True, system="")
+                log.info("a turn was recovered", turn=node.id)
+            case Dropped():
+                await self._ledger.end(entry, "failed_before", "process_died")
+            case Kept() | Running():
+                await self._ledger.end(entry, "failed_after", "process_died", kept=True)
+
+    async def _outcome(self, backend: Backend, agent: Agent, row: Conversation, node: Node) -> Kept | Dropped | Running:
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        thread = Thread(row.thread, own=row.kind == "own")
+        while True:
+            outcome = await backend.outcome(node.id, agent, thread, node.run)
+            if not isinstance(outcome, Running) or time.monotonic() > deadline:
+                return outcome
+            await asyncio.sleep(LOOK_SECONDS)
+
+    def _ours(
+        self, reply: tuple[Part, ...], agent: Agent, row: Conversation
+    ) -> tuple[tuple[Part, ...], dict[str, str]]:
+        """The reply with the call ids we hand out."""
+        calls: dict[str, str] = {}
+        parts: list[Part] = []
+        for part in reply:
+            if isinstance(part, ToolCall):
+                ours = self._desk.call_id(row.principal, agent, row.id, part.call_id)
+                calls[ours] = part.call_id
+                parts.append(ToolCall(ours, part.name, part.arguments))
+            else:
+                parts.append(part)
+        return tuple(parts), calls

@@ -1,0 +1,356 @@
+"""The rows and the questions asked of them. Plain functions over a connection; each caller's transaction is its own.
+
+Statements are made once: making one costs more than running it.
+"""
+
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Row, bindparam, delete, func, insert, or_, select, update
+
+from frontdesk.store.tables import conversations, owners, pins, turns
+
+LIVE = ("claimed", "submitted", "streaming")
+"""States of a turn that holds, or waits for, its conversation."""
+
+FEW = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    id: str
+    scope: str
+    family: str
+    principal: str
+    backend: str
+    agent: str
+    kind: str
+    thread: str
+    head: str
+    system: str
+    pin: str
+    metadata: str
+    created: float
+    used: float
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A turn, as the point at which a conversation stands after it."""
+
+    seq: int
+    id: str
+    scope: str
+    conversation: str
+    parent: str
+    state: str
+    owner: str
+    left: bool
+    dedupe: str | None
+    request: str
+    message: str
+    after: str | None
+    spoken: str | None
+    pair: str | None
+    base: str
+    plain: bool
+    input: str
+    reply: str
+    run: str
+    error: str
+    created: float
+    ended: float
+
+    @property
+    def live(self) -> bool:
+        return self.state in LIVE
+
+
+def _nodes(rows: Iterable[Row[Any]]) -> list[Node]:
+    return [Node(*row) for row in rows]
+
+
+# --- conversations -------------------------------------------------------------------------------------------------
+
+_conversation = select(conversations).where(conversations.c.id == bindparam("id"))
+_locked = _conversation.with_for_update()
+_standing = select(conversations).where(conversations.c.head.in_(bindparam("heads", expanding=True)))
+_families = select(conversations.c.id, conversations.c.family).where(
+    conversations.c.id.in_(bindparam("ids", expanding=True))
+)
+_add_conversation = insert(conversations)
+_change_conversation = update(conversations).where(conversations.c.id == bindparam("this"))
+
+
+def conversation(tx: Connection, conversation_id: str, *, lock: bool = False) -> Conversation | None:
+    """A conversation; with `lock`, nobody else changes it before this transaction ends."""
+    row = tx.execute(_locked if lock else _conversation, {"id": conversation_id}).first()
+    return Conversation(*row) if row else None
+
+
+def standing(tx: Connection, heads: Sequence[str]) -> list[Conversation]:
+    """The conversations which stand after one of these turns, and nowhere further on."""
+    return [Conversation(*row) for row in tx.execute(_standing, {"heads": heads})]
+
+
+def families(tx: Connection, conversation_ids: Iterable[str]) -> dict[str, str]:
+    """The family of each of these conversations."""
+    return {row[0]: row[1] for row in tx.execute(_families, {"ids": list(set(conversation_ids))})}
+
+
+def add_conversation(tx: Connection, row: Conversation) -> None:
+    tx.execute(_add_conversation, {name: getattr(row, name) for name in Conversation.__slots__})
+
+
+def change_conversation(tx: Connection, conversation_id: str, **values: Any) -> None:
+    tx.execute(_change_conversation.values(**values), {"this": conversation_id})
+
+
+# --- pins ----------------------------------------------------------------------------------------------------------
+
+_pinned = select(pins.c.conversation, pins.c.family).where(
+    pins.c.scope == bindparam("scope"), pins.c.pin == bindparam("pin")
+)
+_add_pin = insert(pins)
+_move_pin = (
+    update(pins)
+    .where(pins.c.scope == bindparam("whose"), pins.c.pin == bindparam("name"))
+    .values(conversation=bindparam("to"))
+)
+
+
+def pinned(tx: Connection, scope: str, pin: str) -> tuple[str, str] | None:
+    """The conversation and the family of a pin."""
+    row = tx.execute(_pinned, {"scope": scope, "pin": pin}).first()
+    return (row[0], row[1]) if row else None
+
+
+def add_pin(tx: Connection, scope: str, pin: str, conversation_id: str, family: str) -> None:
+    """Raises IntegrityError if another transaction was first."""
+    tx.execute(_add_pin, {"scope": scope, "pin": pin, "conversation": conversation_id, "family": family})
+
+
+def move_pin(tx: Connection, scope: str, pin: str, conversation_id: str) -> None:
+    tx.execute(_move_pin, {"whose": scope, "name": pin, "to": conversation_id})
+
+
+# --- turns ---------------------------------------------------------------------------------------------------------
+
+_mine = turns.c.scope == bindparam("scope")
+_turn = select(turns).where(turns.c.id == bindparam("id"))
+_by_dedupe = select(turns).where(turns.c.dedupe == bindparam("dedupe"))
+_by_request = (
+    select(turns).where(_mine, turns.c.request == bindparam("request")).order_by(turns.c.seq.desc()).limit(FEW)
+)
+_by_after = (
+    select(turns)
+    .where(_mine, turns.c.after.in_(bindparam("chains", expanding=True)))
+    .order_by(turns.c.seq.desc())
+    .limit(500)
+)
+_by_spoken = (
+    select(turns)
+    .where(_mine, turns.c.spoken.in_(bindparam("chains", expanding=True)))
+    .order_by(turns.c.seq.desc())
+    .limit(FEW)
+)
+_by_pair = select(turns).where(_mine, turns.c.pair == bindparam("chain")).order_by(turns.c.seq.desc()).limit(FEW)
+_live = (
+    select(turns)
+    .where(turns.c.conversation == bindparam("conversation"), turns.c.state.in_(LIVE))
+    .order_by(turns.c.seq)
+    .limit(1000)
+)
+_dropped = (
+    select(turns)
+    .where(
+        turns.c.conversation == bindparam("conversation"),
+        turns.c.parent == bindparam("head"),
+        turns.c.state == "cancelled",
+    )
+    .order_by(turns.c.seq)
+    .limit(FEW)
+)
+_child = select(turns.c.id).where(turns.c.parent == bindparam("parent"), turns.c.state == "completed").limit(1)
+_add_turn = insert(turns)
+_change_turn = update(turns).where(turns.c.id == bindparam("this"))
+_before = (
+    select(turns.c.owner)
+    .where(
+        turns.c.conversation == bindparam("conversation"),
+        turns.c.state.in_(LIVE),
+        turns.c.seq < bindparam("seq"),
+    )
+    .limit(1)
+)
+
+
+def turn(tx: Connection, turn_id: str) -> Node | None:
+    row = tx.execute(_turn, {"id": turn_id}).first()
+    return Node(*row) if row else None
+
+
+def by_dedupe(tx: Connection, dedupe: str) -> Node | None:
+    row = tx.execute(_by_dedupe, {"dedupe": dedupe}).first()
+    return Node(*row) if row else None
+
+
+def by_request(tx: Connection, scope: str, request: str) -> list[Node]:
+    """The latest turns of the very same request, newest first."""
+    return _nodes(tx.execute(_by_request, {"scope": scope, "request": request}))
+
+
+def by_after(tx: Connection, scope: str, chains: Sequence[str]) -> list[Node]:
+    return _nodes(tx.execute(_by_after, {"scope": scope, "chains": chains}))
+
+
+def by_spoken(tx: Connection, scope: str, chains: Sequence[str]) -> list[Node]:
+    return _nodes(tx.execute(_by_spoken, {"scope": scope, "chains": chains}))
+
+
+def by_pair(tx: Connection, scope: str, chain: str) -> list[Node]:
+    return _nodes(tx.execute(_by_pair, {"scope": scope, "chain": chain}))
+
+
+def live_in(tx: Connection, conversation_id: str) -> list[Node]:
+    """The turns that hold a conversation or stand in line for it, in the order in which they came."""
+    return _nodes(tx.execute(_live, {"conversation": conversation_id}))
+
+
+def dropped_in(tx: Connection, conversation_id: str, head: str) -> list[Node]:
+    """Turns that were cancelled since the conversation has stood where it stands: the agent never heard of them."""
+    return _nodes(tx.execute(_dropped, {"conversation": conversation_id, "head": head}))
+
+
+def continued(tx: Connection, turn_id: str) -> bool:
+    return tx.execute(_child, {"parent": turn_id}).first() is not None
+
+
+def first_in_line(tx: Connection, node: Node) -> bool:
+    return tx.execute(_before, {"conversation": node.conversation, "seq": node.seq}).first() is None
+
+
+def add_turn(tx: Connection, **values: Any) -> int:
+    """Gives its `seq`."""
+    key = tx.execute(_add_turn, values).inserted_primary_key
+    assert key is not None
+    return int(key[0])
+
+
+def change_turn(tx: Connection, turn_id: str, **values: Any) -> None:
+    tx.execute(_change_turn.values(**values), {"this": turn_id})
+
+
+_walk = select(turns.c.id, turns.c.parent).where(turns.c.id == bindparam("id")).cte("walk", recursive=True)
+_walk = _walk.union_all(select(turns.c.id, turns.c.parent).join(_walk, turns.c.id == _walk.c.parent))
+_path = select(turns).join(_walk, turns.c.id == _walk.c.id).order_by(turns.c.seq)
+
+
+def path(tx: Connection, turn_id: str) -> list[Node]:
+    """A turn and all before it, oldest first."""
+    return _nodes(tx.execute(_path, {"id": turn_id}))
+
+
+# --- processes -----------------------------------------------------------------------------------------------------
+
+_beat = update(owners).where(owners.c.id == bindparam("this")).values(beat=owners.c.beat + 1)
+_beats = select(owners.c.id, owners.c.beat)
+_at_work = select(turns.c.owner).where(turns.c.state.in_(LIVE)).distinct()
+_of_owner = select(turns).where(turns.c.owner == bindparam("owner"), turns.c.state.in_(LIVE)).order_by(turns.c.seq)
+_take = (
+    update(turns)
+    .where(turns.c.id == bindparam("this"), turns.c.owner == bindparam("from_"), turns.c.state.in_(LIVE))
+    .values(owner=bindparam("to"), left=True)  # its client's connection died with the process
+)
+
+
+def beat(tx: Connection, owner: str) -> dict[str, int]:
+    """Say that `owner` lives. Gives every process's count, and 0 for those that left turns behind and are gone."""
+    if not tx.execute(_beat, {"this": owner}).rowcount:
+        tx.execute(insert(owners), {"id": owner, "beat": 1, "started": time.time()})
+    counts = {row[0]: 0 for row in tx.execute(_at_work)}
+    return counts | {row[0]: row[1] for row in tx.execute(_beats)}
+
+
+def forget_owner(tx: Connection, owner: str) -> None:
+    tx.execute(delete(owners).where(owners.c.id == owner))
+
+
+def turns_of(tx: Connection, owner: str) -> list[Node]:
+    return _nodes(tx.execute(_of_owner, {"owner": owner}))
+
+
+def take_over(tx: Connection, turn_id: str, previous: str, owner: str) -> bool:
+    """Make a dead process's turn ours. False if another was first."""
+    return tx.execute(_take, {"this": turn_id, "from_": previous, "to": owner}).rowcount == 1
+
+
+# --- tidying up ----------------------------------------------------------------------------------------------------
+
+
+def of_principal(
+    tx: Connection, principal: str | None, limit: int, before: float | None = None, agent: str = ""
+) -> list[Conversation]:
+    """A principal's conversations, or with None everybody's, latest used first."""
+    query = select(conversations).where(conversations.c.kind.not_in(("snapshot", "doomed")))
+    if principal is not None:
+        query = query.where(or_(conversations.c.principal == principal, conversations.c.kind == "own"))
+    if before is not None:
+        query = query.where(conversations.c.used < before)
+    if agent:
+        query = query.where(conversations.c.agent == agent)
+    query = query.order_by(conversations.c.used.desc()).limit(limit)
+    return [Conversation(*row) for row in tx.execute(query)]
+
+
+def counted(tx: Connection, conversation_ids: Sequence[str]) -> dict[str, int]:
+    """How many turns were completed in each."""
+    query = (
+        select(turns.c.conversation, func.count())
+        .where(turns.c.conversation.in_(conversation_ids), turns.c.state == "completed")
+        .group_by(turns.c.conversation)
+    )
+    return {row[0]: row[1] for row in tx.execute(query)}
+
+
+def stale(tx: Connection, kind: str, before: float, limit: int, *, continued_once: bool | None = None) -> list[str]:
+    """Conversations of a kind which nobody has used since, and no turn is in. With `continued_once`, only those that
+    have, or have not, more than one turn."""
+    count = (
+        select(func.count())
+        .where(turns.c.conversation == conversations.c.id, turns.c.state == "completed")
+        .scalar_subquery()
+    )
+    busy = select(turns.c.id).where(turns.c.conversation == conversations.c.id, turns.c.state.in_(LIVE)).exists()
+    query = select(conversations.c.id).where(conversations.c.kind == kind, conversations.c.used < before, ~busy)
+    if continued_once is not None:
+        query = query.where(count > 1 if continued_once else count <= 1)
+    return [row[0] for row in tx.execute(query.order_by(conversations.c.used).limit(limit))]
+
+
+def snapshots_of(tx: Connection, family: str) -> list[Conversation]:
+    """The snapshots of a family, newest first."""
+    query = select(conversations).where(conversations.c.family == family, conversations.c.kind == "snapshot")
+    return [Conversation(*row) for row in tx.execute(query.order_by(conversations.c.created.desc()))]
+
+
+def doomed(tx: Connection, limit: int) -> list[Conversation]:
+    query = select(conversations).where(conversations.c.kind == "doomed").limit(limit)
+    return [Conversation(*row) for row in tx.execute(query)]
+
+
+def doom(tx: Connection, conversation_id: str) -> bool:
+    """Take a conversation out of use; its thread is still to be deleted. False if it is not there any more."""
+    tx.execute(delete(pins).where(pins.c.conversation == conversation_id))
+    gone = update(conversations).where(conversations.c.id == conversation_id, conversations.c.kind != "doomed")
+    return tx.execute(gone.values(kind="doomed", head="?", pin="")).rowcount == 1
+
+
+def bury(tx: Connection, conversation_id: str) -> None:
+    """Nothing is left of a conversation, but turns which its branches stem from."""
+    child = turns.alias()
+    branched = select(child.c.id).where(child.c.parent == turns.c.id, child.c.conversation != conversation_id).exists()
+    tx.execute(delete(turns).where(turns.c.conversation == conversation_id, ~branched))
+    tx.execute(delete(conversations).where(conversations.c.id == conversation_id))

@@ -1,0 +1,87 @@
+"""The tables. SQLite and Postgres hold the same ones; `migrations/` makes them.
+
+A conversation is one history at a backend. Its branches are conversations too: they share its `family`. The turns are
+both the ledger and the tree of nodes by which a transcript finds its conversation: a turn is the node *after* its
+reply. Moments are seconds since 1970, and only for showing and for tidying up; what must not depend on anybody's clock
+(who comes first, who is alive) goes by `seq` and `beat`.
+"""
+
+from sqlalchemy import BigInteger, Boolean, Column, Float, Index, Integer, MetaData, String, Table, Text
+
+metadata = MetaData()
+
+Seq = BigInteger().with_variant(Integer, "sqlite")  # SQLite counts up only in a column that is exactly INTEGER
+
+conversations = Table(
+    "conversations",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("scope", String(32), nullable=False),  # whose, and which agent's
+    Column("family", String(32), nullable=False),  # the conversation from which this one was branched, at last
+    Column("principal", Text, nullable=False),
+    Column("backend", Text, nullable=False),
+    Column("agent", Text, nullable=False),
+    Column("kind", String(16), nullable=False),  # chat, stateless, temporary, snapshot, own, doomed
+    Column("thread", Text, nullable=False),  # the backend's own id; empty until it has been made
+    Column("head", Text, nullable=False),  # the turn after which the thread stands; empty at its beginning
+    Column("system", String(32), nullable=False),  # fingerprint of the instructions it was given last
+    Column("pin", Text, nullable=False),  # the caller's own name for it, if there is one
+    Column("metadata", Text, nullable=False),  # JSON, the caller's
+    Column("created", Float, nullable=False),
+    Column("used", Float, nullable=False),
+    Index("conversations_by_head", "head"),
+    Index("conversations_by_family", "family"),
+    Index("conversations_by_scope", "scope", "used"),
+    Index("conversations_by_use", "kind", "used"),
+)
+
+pins = Table(
+    "pins",
+    metadata,
+    Column("scope", String(32), primary_key=True),
+    Column("pin", Text, primary_key=True),
+    Column("conversation", String(32), nullable=False),  # the branch in which it was used last
+    Column("family", String(32), nullable=False),
+)
+
+turns = Table(
+    "turns",
+    metadata,
+    Column("seq", Seq, primary_key=True, autoincrement=True),
+    Column("id", Text, nullable=False, unique=True),
+    Column("scope", String(32), nullable=False),
+    Column("conversation", String(32), nullable=False),
+    Column("parent", Text, nullable=False),  # the turn before it; empty for the first
+    Column("state", String(16), nullable=False),
+    Column("owner", Text, nullable=False),  # the process at work on it
+    Column("left", Boolean, nullable=False),  # its client went away before the last frame
+    Column("dedupe", String(64), unique=True),  # from an explicit idempotency key or message id
+    Column("request", String(64), nullable=False),  # fingerprint of the whole request
+    Column("message", Text, nullable=False),  # the client's id for the answer, if it said one
+    Column("after", String(32)),  # the chain of everything said up to and with the reply
+    Column("spoken", String(32)),  # the chain of the agent's side alone
+    Column("pair", String(32)),  # of the last two replies
+    Column("base", Text, nullable=False),  # JSON: the chains before it, by which it is completed after a crash
+    Column("plain", Boolean, nullable=False),  # text alone up to here: a seed holds all of it
+    Column("input", Text, nullable=False),  # JSON
+    Column("reply", Text, nullable=False),  # JSON; of a cancelled turn what its client saw
+    Column("run", Text, nullable=False),  # the backend's id of the run
+    Column("error", Text, nullable=False),  # the public code
+    Column("created", Float, nullable=False),
+    Column("ended", Float, nullable=False),  # 0 while it runs
+    Index("turns_by_conversation", "conversation", "seq"),
+    Index("turns_by_parent", "parent"),
+    Index("turns_by_request", "scope", "request"),
+    Index("turns_by_after", "scope", "after"),
+    Index("turns_by_spoken", "scope", "spoken"),
+    Index("turns_by_pair", "scope", "pair"),
+    Index("turns_by_owner", "owner", "state"),
+)
+
+owners = Table(
+    "owners",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("beat", Integer, nullable=False),  # counts up while the process lives
+    Column("started", Float, nullable=False),
+)
