@@ -20,6 +20,7 @@ from frontdesk import __version__
 from frontdesk.backends.letta import LettaBackend, LettaSettings
 from frontdesk.backends.letta.client import LettaClient
 from frontdesk.config import LettaServer, Settings
+from frontdesk.conversations.archive import Archive
 from frontdesk.conversations.background import Background, Utility
 from frontdesk.conversations.desk import Customs, Desk
 from frontdesk.conversations.housekeeping import Housekeeping
@@ -38,7 +39,7 @@ from frontdesk.policies.admission import Admission
 from frontdesk.policies.auth import Keyring
 from frontdesk.policies.images import ImageFetcher, decode_data_url
 from frontdesk.policies.limits import Limits
-from frontdesk.protocols import about, models
+from frontdesk.protocols import about, conversations, models
 from frontdesk.protocols.chat_completions.decode import Policy
 from frontdesk.protocols.chat_completions.encode import Style
 from frontdesk.protocols.chat_completions.routes import ChatCompletions
@@ -80,11 +81,13 @@ def create_app(settings: Settings) -> ASGIApp:
     customs = Customs(
         settings.conversation_mode, settings.modes, settings.unknown_history, settings.grace_seconds is not None
     )
-    desk = Desk(Ids(secret(settings)), ledger, customs, entrance.with_images)
+    ids = Ids(secret(settings))
+    desk = Desk(ids, ledger, customs, entrance.with_images)
     line = Line(settings.queue_wait_seconds)
     recovery = Recovery(directory, ledger, desk, line)
     owners = Owners(database, ledger.owner, lambda: ledger.mine, recovery)
     housekeeping = Housekeeping(database, ledger, directory, settings.retention_days, settings.unused_days)
+    archive = Archive(database, ids, directory, housekeeping)
     gateway = Gateway(
         Parts(
             directory=directory,
@@ -131,6 +134,7 @@ def create_app(settings: Settings) -> ASGIApp:
     for prefix in ("/v1", ""):
         app.router.routes.append(Route(f"{prefix}/chat/completions", chat, methods=["POST"]))
         app.include_router(models.router(directory), prefix=prefix, include_in_schema=bool(prefix))
+        app.include_router(conversations.router(archive, entrance), prefix=prefix, include_in_schema=bool(prefix))
         app.include_router(about.router(directory, gateway, metrics), prefix=prefix, include_in_schema=not prefix)
     describe(app)
     add_error_handlers(app, metrics)

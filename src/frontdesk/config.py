@@ -96,6 +96,8 @@ class Settings(BaseSettings):
     """The address to listen on. Any other than loopback needs keys: without them the server refuses to start."""
     port: int = Field(default=8000, ge=0, le=65535)
     """The port to listen on; 0 takes a free one."""
+    workers: int = Field(default=1, ge=1, le=64)
+    """Processes that serve on the port. Limits, such as `max_turns` and a key's `rate`, are each worker's own."""
     api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = ()
     """Keys that may use every agent, comma-separated. Without these and `keys`, anybody who reaches the port may."""
     keys: tuple[KeySettings, ...] = ()

@@ -27,6 +27,7 @@ from frontdesk.errors import (
     AgentTimeout,
     ConnectionLost,
     ConversationBusy,
+    ConversationNotFound,
     GatewayError,
     InvalidRequest,
 )
@@ -109,6 +110,9 @@ class Gateway:
                 await self._idle.wait()
                 if self._tidying:
                     await asyncio.wait(self._tidying)
+        for task in self._tidying:
+            task.cancel()
+        await asyncio.gather(*self._tidying, return_exceptions=True)
 
     def later(self, work: Coroutine[Any, Any, None]) -> asyncio.Future[None]:
         """Do this without making the caller wait for it."""
@@ -152,6 +156,7 @@ class Run:
         self._entry: Entry | None = None
         self._followed: Run | None = None  # the turn of which this one is a repetition
         self._broadcast = Broadcast()
+        self._system = ""  # fingerprint of the instructions that the conversation was given before
         self._calls: dict[str, str] = {}  # the backend's id of each tool call by ours
         self._grace: asyncio.TimerHandle | None = None
         self._left = False
@@ -216,7 +221,12 @@ class Run:
                                 yield batch
                         return
                     except OneThreadOnly:
+                        await parts.ledger.withdraw(entry)
                         ask = replace(ask, agent=replace(agent, conversations=False))
+                    except ConversationNotFound:  # somebody has deleted it at the backend
+                        await parts.ledger.lose(entry)
+                        if ask.named or not entry.conversation.thread:
+                            raise
 
     def _show(self, agent: Agent, conversation_id: str, identity: Identity) -> None:
         self.conversation_id = self._parts.desk.conversation_id(self.turn, agent, conversation_id)
@@ -299,10 +309,11 @@ class Run:
         row = entry.conversation
         desk = self._parts.desk
         if row.thread:
-            thread = Thread(row.thread, own=row.kind == "own")
-            return await desk.placement(ask, entry, thread, row.system, seeded=False)
+            thread, self._system = Thread(row.thread, own=row.kind == "own"), row.system
+            return await desk.placement(ask, entry, thread, self._system, seeded=False)
         if branch := await self._parts.snapshots.branch(backend, ask.agent, entry):
-            return await desk.placement(ask, entry, *branch, seeded=False)
+            thread, self._system = branch
+            return await desk.placement(ask, entry, thread, self._system, seeded=False)
         thread = await backend.open(ask.agent, self.turn)
         if thread.own and row.kind != "own":
             raise OneThreadOnly("This agent has one thread.")
@@ -367,7 +378,7 @@ class Run:
     async def _complete(self, backend: Backend, placement: Placement, entry: Entry, end: TurnFinished) -> None:
         """The reply is whole. If the store does not take that now, the outcome is found again at the backend later."""
         parts = self._parts
-        system = self._system(placement, entry, "" if end.condensed else fingerprint(self.turn.instructions))
+        system = "" if end.condensed else fingerprint(self.turn.instructions) or self._system
         reply = Saved(self._broadcast.parts(), end, self._calls)
         plain = True
         try:
@@ -378,10 +389,6 @@ class Run:
         self._end(None)
         if not plain:
             self._gateway.later(parts.snapshots.take(backend, placement.agent, entry, placement.thread, end))
-
-    def _system(self, placement: Placement, entry: Entry, given: str) -> str:
-        """The fingerprint of the instructions the conversation has now."""
-        return given if placement.instructions or not given else entry.conversation.system or given
 
     async def _settle(
         self, backend: Backend, placement: Placement, entry: Entry, error: BaseException, heard: bool

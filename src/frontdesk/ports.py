@@ -12,7 +12,7 @@ class Placement:
     """Where a turn runs and what the agent has not heard yet.
 
     `deliver` is in order and begins with the seeds of a new conversation. `instructions` is empty where the
-    conversation already holds them.
+    conversation already holds them; `closing` is an instruction that comes after everything else.
     """
 
     agent: Agent
@@ -20,6 +20,7 @@ class Placement:
     identity: Identity
     deliver: tuple[Item, ...]
     instructions: str = ""
+    closing: str = ""
 
 
 @dataclass(frozen=True, slots=True)

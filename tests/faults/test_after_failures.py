@@ -103,12 +103,14 @@ async def test_what_was_dropped_is_told_again_also_after_a_turn_that_failed(
 
 
 @requirement("disconnect.redelivery")
-async def test_it_is_not_told_twice_when_the_agent_had_begun_to_answer(gateway: Watched, fake: FakeLetta) -> None:
+async def test_it_is_told_again_when_nothing_was_kept_of_an_answer_that_had_begun(
+    gateway: Watched, fake: FakeLetta
+) -> None:
     await hang_up(gateway, "#talkative# first")
     async with gateway.client() as client:
         await failure(client, **ask("#half# second"), stream=True)
         await create(client, **ask("third"))
-    assert fake.visits[-1].texts == ["third"]
+    assert fake.visits[-1].texts == ["#talkative# first", "word ", "third"]
 
 
 @requirement("errors.in-band")

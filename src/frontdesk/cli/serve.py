@@ -22,6 +22,7 @@ Config = Annotated[
 def serve(
     host: Annotated[str | None, typer.Option(help="Where to listen. Beyond loopback needs keys.")] = None,
     port: Annotated[int | None, typer.Option(min=0, max=65535, help="0 takes a free one.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, max=64, help="Processes that serve on the port.")] = None,
     config: Config = None,
     letta_url: Annotated[str | None, typer.Option(help="The Letta server, in place of those configured.")] = None,
     log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error.")] = None,
@@ -30,7 +31,7 @@ def serve(
     from frontdesk.cli.settings import load
 
     only = {"letta_base_url": letta_url, "letta": ()} if letta_url else {}
-    settings = load(config, host=host, port=port, log_level=log_level, **only)
+    settings = load(config, host=host, port=port, workers=workers, log_level=log_level, **only)
     check_safe(settings)
     from frontdesk.serving import serve as run
 
@@ -88,6 +89,8 @@ def banner(settings: "Settings") -> "Table":
     for server in settings.servers:
         lines.add_row("Letta", Text(clean(f"{server.name} at {without_password(server.url)}")))
     lines.add_row("keys", Text(keys(settings)))
+    if settings.workers > 1:
+        lines.add_row("workers", Text(str(settings.workers)))
     return lines
 
 

@@ -114,7 +114,8 @@ class Desk:
             calls = await backend.calls(agent, Thread(row.thread, own=row.kind == "own")) if row.thread else ()
             matched = self._matched(turn, agent, row.id, results, calls)
         if matched is None:
-            raise unknown_call(results[0])
+            foreign = (each for each in results if self._matched(turn, agent, row.id, [each], calls) is None)
+            raise unknown_call(next(foreign))
         if not all(call.pending or call.stalled for call in matched):
             return "", ()
         left = [call for call in calls if (call.pending or call.stalled) and call not in matched]
@@ -140,11 +141,10 @@ class Desk:
         turn = ask.turn
         deliver = self._news(ask, entry, thread, seeded=seeded)
         instructions = "" if fingerprint(turn.instructions) == system else turn.instructions
-        if turn.history and not turn.input:
-            instructions = "\n\n".join(filter(None, (instructions, CONTINUE)))
-        if not deliver and not instructions:
+        closing = CONTINUE if turn.history and not turn.input else ""
+        if not deliver and not instructions and not closing:
             raise InvalidRequest("There is nothing new for the agent: end with a user message.", param="messages")
-        return Placement(ask.agent, thread, entry.spot.identity, await self._attach(deliver), instructions)
+        return Placement(ask.agent, thread, entry.spot.identity, await self._attach(deliver), instructions, closing)
 
     def _news(self, ask: Ask, entry: Entry, thread: Thread, *, seeded: bool) -> tuple[Item, ...]:
         turn = ask.turn

@@ -1,25 +1,33 @@
-"""Tidying up: conversations that nobody comes back to are deleted, here and at the backend. Only those made here."""
+"""Tidying up: conversations that nobody comes back to are deleted, here and at the backend. Only those made here.
+
+First a conversation is doomed: nobody finds it any more. Then it is buried: its thread is deleted at the backend and
+what was said here. If the backend cannot be reached, that is tried again each time.
+"""
 
 import asyncio
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 import structlog
 from sqlalchemy import Connection
 
 from frontdesk.conversations.ledger import DAY, Ledger
 from frontdesk.directory import Directory
-from frontdesk.errors import GatewayError, NotFound
+from frontdesk.errors import BackendRejectedKey, BackendUnavailable, ConversationBusy, GatewayError
 from frontdesk.store import records
 from frontdesk.store.database import Database
 from frontdesk.store.records import Conversation
-from frontdesk.turn import Thread
+from frontdesk.turn import Agent, Thread
 
 log = structlog.get_logger(__name__)
 
+FIRST_SECONDS = 60.0  # after the start: not each process lives for an hour
 EVERY_SECONDS = 3600.0
 AT_A_TIME = 200
-"""A clock that was wrong for an hour then costs no more than this."""
+"""Chats of one kind. A clock that was wrong for an hour then costs no more than this."""
+FLEETING_AT_A_TIME = 2000
+"""Of those that go after a day anyway, there may be many."""
 
 
 class Housekeeping:
@@ -38,6 +46,7 @@ class Housekeeping:
         self._retention_seconds = retention_days * DAY
         self._unused_seconds = min(unused_days, retention_days) * DAY
         self._clock = clock
+        self._wanted = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -49,57 +58,86 @@ class Housekeeping:
             await asyncio.gather(self._task, return_exceptions=True)
 
     async def _keep_tidy(self) -> None:
+        clock = asyncio.get_running_loop().time
+        due = clock() + FIRST_SECONDS
         while True:
-            await asyncio.sleep(EVERY_SECONDS)
+            with suppress(TimeoutError):
+                async with asyncio.timeout_at(due):
+                    await self._wanted.wait()
+            self._wanted.clear()
             try:
-                await self.tidy()
+                if clock() >= due:
+                    due = clock() + EVERY_SECONDS
+                    await self.tidy()
+                else:
+                    await self._bury_doomed()
             except Exception:  # one bad hour must not end it
                 log.exception("tidying up failed")
 
     async def tidy(self) -> int:
         """Delete what is due. Gives how many conversations that were."""
-        for conversation_id in await self._database.read(self._due):
-            await self.doom(conversation_id)
+        for row in await self._database.read(self._due):
+            await self._database.do(lambda tx, row=row: doom_if_unused(tx, row))
         return await self._bury_doomed()
 
-    def _due(self, tx: Connection) -> list[str]:
+    def _due(self, tx: Connection) -> list[Conversation]:
         now = self._clock()
-        short, unused, long = now - DAY, now - self._unused_seconds, now - self._retention_seconds
+        day, unused, long = now - DAY, now - self._unused_seconds, now - self._retention_seconds
         return [
-            *records.stale(tx, "stateless", short, AT_A_TIME),
-            *records.stale(tx, "temporary", short, AT_A_TIME),
+            *records.stale(tx, "stateless", day, FLEETING_AT_A_TIME),
+            *records.stale(tx, "temporary", day, FLEETING_AT_A_TIME),
             *records.stale(tx, "snapshot", long, AT_A_TIME),
-            *records.stale(tx, "chat", unused, AT_A_TIME, continued_once=False),
-            *records.stale(tx, "chat", long, AT_A_TIME, continued_once=True),
+            *records.stale(tx, "chat", unused, AT_A_TIME, begun=True),
+            *records.stale(tx, "chat", long, AT_A_TIME),
         ]
 
     async def delete(self, conversation_id: str) -> bool:
-        """Delete a conversation now, as far as its backend can be reached; else with the next tidying. False if there
-        is none."""
-        if not await self.doom(conversation_id):
-            return False
-        await self._bury_doomed()
-        return True
+        """Delete a conversation: here at once, at its backend soon after, or as soon as that can be reached. False if
+        there is none.
 
-    async def doom(self, conversation_id: str) -> bool:
-        return await self._database.do(lambda tx: records.doom(tx, conversation_id))
+        Raises ConversationBusy while a turn is in it.
+        """
+        found = await self._database.do(lambda tx: doom_if_idle(tx, conversation_id))
+        self._wanted.set()
+        return found
 
     async def _bury_doomed(self) -> int:
-        buried = 0
-        for row in await self._database.read(lambda tx: records.doomed(tx, AT_A_TIME)):
-            try:
-                await self._bury(row)
-                buried += 1
-            except GatewayError as error:
-                log.warning("a conversation cannot be deleted yet", backend=row.backend, error=error.message)
+        """Each of them once, but none of a backend that turns out to be away."""
+        buried, last, away = 0, "", set[str]()
+        while rows := await self._database.read(lambda tx, last=last: records.doomed(tx, AT_A_TIME, last)):
+            last = rows[-1].id
+            for row in rows:
+                if row.backend in away:
+                    continue
+                try:
+                    await self._bury(row)
+                    buried += 1
+                except GatewayError as error:
+                    log.warning("a conversation cannot be deleted yet", backend=row.backend, error=error.message)
+                    if isinstance(error, BackendUnavailable | BackendRejectedKey):
+                        away.add(row.backend)
         return buried
 
     async def _bury(self, row: Conversation) -> None:
-        if row.thread:
-            try:
-                agent = await self._directory.by_id(row.backend, row.agent)
-            except NotFound:
-                agent = None
-            if agent:
-                await self._directory.backend(agent).delete(agent, Thread(row.thread))
+        """Also where the agent is gone, or is not served any more: a thread is deleted by its own id."""
+        if row.thread and row.backend in self._directory.listings:
+            agent = Agent(row.agent, "", row.backend)
+            await self._directory.backend(agent).delete(agent, Thread(row.thread))
         await self._ledger.bury(row.id)
+
+
+def doom_if_unused(tx: Connection, seen: Conversation) -> bool:
+    """Unless somebody has come back to it since."""
+    row = records.conversation(tx, seen.id, lock=True)
+    if row is None or row.used != seen.used or records.live_in(tx, row.id):
+        return False
+    return records.doom(tx, row.id)
+
+
+def doom_if_idle(tx: Connection, conversation_id: str) -> bool:
+    row = records.conversation(tx, conversation_id, lock=True)
+    if row and records.live_in(tx, row.id):
+        raise ConversationBusy(
+            "A turn of this conversation is running. Delete it when that has ended.", retry_after_seconds=2
+        )
+    return records.doom(tx, conversation_id)

@@ -257,6 +257,15 @@ class Ledger:
 
         return await self._database.do(add)
 
+    async def withdraw(self, entry: Entry) -> None:
+        """The turn was entered in the wrong place, and will be in another."""
+        await self._database.do(lambda tx: records.remove_turn(tx, entry.turn_id))
+
+    async def lose(self, entry: Entry) -> None:
+        """The backend's side of a conversation is gone."""
+        await self._database.do(lambda tx: records.doom(tx, entry.conversation.id))
+        await self.bury(entry.conversation.id)
+
     async def bury(self, conversation_id: str) -> None:
         await self._database.do(lambda tx: records.bury(tx, conversation_id))
 

@@ -2,11 +2,18 @@
 
 Nothing a caller makes up becomes a label: methods and routes outside the known ones are `other`, and so are agents
 beyond the first `max_agents`. The cost of a turn is a few additions for each batch; the rest is done at its end.
+
+Several processes `share` a folder: each counts in files there, and whichever is asked adds all of them up. This is the
+library's own way. Source: https://prometheus.github.io/client_python/multiprocess/
 """
 
 import asyncio
+import os
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
 from prometheus_client import (
@@ -17,8 +24,14 @@ from prometheus_client import (
     Metric,
     ProcessCollector,
     generate_latest,
+    values,
 )
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client.multiprocess import (
+    MultiProcessCollector,
+    mark_process_dead,  # pyright: ignore[reportUnknownVariableType]
+)
+from prometheus_client.registry import Collector
 
 from frontdesk.errors import GatewayError
 from frontdesk.turn import Event, ToolRunFinished, TurnFinished, Usage
@@ -32,6 +45,26 @@ METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 REQUEST_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 TURN_SECONDS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300, 600, 1800)
 FIRST_TOKEN_SECONDS = (0.05, 0.1, 0.25, 0.5, 0.75, 1, 1.5, 2, 3, 5, 7.5, 10, 20, 30, 60)
+
+SHARED = "PROMETHEUS_MULTIPROC_DIR"
+"""The library's name for the shared folder."""
+READ_SECONDS = 1.0
+"""How often each process writes there what it does not count but read, such as its memory."""
+
+
+def share(folder: Path, worker: int) -> None:
+    """From now on this process counts in files of this folder, where others do too.
+
+    `worker` is its number there. The next process of that number goes on with the counters, so that none is lost and
+    there are never more files than workers.
+    """
+    os.environ[SHARED] = str(folder)
+    values.ValueClass = values.MultiProcessValue(lambda: worker)  # pyright: ignore[reportUnknownMemberType]
+
+
+def forget(folder: Path, worker: int) -> None:
+    """The worker of this number has ended: what it had running and held is no more. What it counted stays."""
+    mark_process_dead(worker, str(folder))
 
 
 class Family(Generic[Child]):
@@ -56,8 +89,12 @@ class Metrics:
     def __init__(self, max_agents: int = 200) -> None:
         self._max_agents = max_agents
         self._agents: set[tuple[str, str]] = set()
+        self._folder = os.environ.get(SHARED)
         self.registry = registry = CollectorRegistry()
-        ProcessCollector(registry=registry)
+        if self._folder:
+            every_second(ProcessMetrics(registry).read)
+        else:
+            ProcessCollector(registry=registry)
         self._requests = Family(
             Counter(
                 "frontdesk_requests_total",
@@ -97,7 +134,12 @@ class Metrics:
                 registry=registry,
             )
         )
-        self._waiting = Gauge("frontdesk_waiting_turns", "Turns that wait for a free place.", registry=registry)
+        self._waiting = Gauge(
+            "frontdesk_waiting_turns",
+            "Turns that wait for a free place.",
+            registry=registry,
+            multiprocess_mode="livesum",
+        )
         self._turns = TurnMetrics(registry)
 
     def request(self, method: str, route: str, status: int, seconds: float) -> None:
@@ -121,11 +163,15 @@ class Metrics:
 
     def waiting(self, read: Callable[[], float]) -> None:
         """Where to read how many turns wait for a place."""
-        self._waiting.set_function(read)
+        if self._folder:
+            every_second(lambda: self._waiting.set(read()))
+        else:
+            self._waiting.set_function(read)
 
     def render(self) -> tuple[bytes, str]:
         """The page, and its content type."""
-        return generate_latest(_Shown(self.registry)), CONTENT_TYPE_LATEST
+        collector = MultiProcessCollector(None, self._folder) if self._folder else self.registry
+        return generate_latest(_Shown(collector)), CONTENT_TYPE_LATEST
 
     def _agent(self, backend: str, agent: str) -> str:
         if (backend, agent) in self._agents:
@@ -141,7 +187,15 @@ class TurnMetrics:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         labels = ["backend", "agent"]
-        self.active = Family(Gauge("frontdesk_active_turns", "Turns running now.", ["backend"], registry=registry))
+        self.active = Family(
+            Gauge(
+                "frontdesk_active_turns",
+                "Turns running now.",
+                ["backend"],
+                registry=registry,
+                multiprocess_mode="livesum",
+            )
+        )
         self.total = Family(
             Counter(
                 "frontdesk_turns_total",
@@ -250,13 +304,51 @@ class TurnMeter:
                 return GatewayError.code
 
 
-class _Shown:
-    """A registry without the `_created` series, which double the page and which nobody asks for."""
+class ProcessMetrics:
+    """What the library tells of one process, for several: added up, but for the start, which is the newest one's."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self._registry = registry
+        self._source = ProcessCollector(registry=None)
+        self._gauges: dict[str, Gauge] = {}
+        self._counters: dict[str, Counter] = {}
+        self._counted: dict[str, float] = {}
+        for metric in self._source.collect():
+            name, about = metric.name, metric.documentation
+            if metric.type == "counter":
+                self._counters[name] = Counter(name, about, registry=registry)
+            else:
+                mode = "livemax" if name == "process_start_time_seconds" else "livesum"
+                self._gauges[name] = Gauge(name, about, registry=registry, multiprocess_mode=mode)
+
+    def read(self) -> None:
+        for metric in self._source.collect():
+            name, value = metric.name, metric.samples[0].value
+            if metric.type == "counter":  # it goes on where the process before it ended
+                self._counters[name].inc(value - self._counted.get(name, 0.0))
+                self._counted[name] = value
+            else:
+                self._gauges[name].set(value)
+
+
+def every_second(act: Callable[[], None]) -> None:
+    """Do this now and every second, as long as the process lives: other processes cannot ask this one."""
+
+    def go() -> None:
+        while True:
+            with suppress(RuntimeError):  # what it counts may change meanwhile
+                act()
+            time.sleep(READ_SECONDS)
+
+    threading.Thread(target=go, name="metrics", daemon=True).start()
+
+
+class _Shown:
+    """A page without the `_created` series, which double it and which nobody asks for."""
+
+    def __init__(self, collector: Collector) -> None:
+        self._collector = collector
 
     def collect(self) -> Iterator[Metric]:
-        for metric in self._registry.collect():
+        for metric in self._collector.collect():
             metric.samples = [sample for sample in metric.samples if not sample.name.endswith("_created")]
             yield metric

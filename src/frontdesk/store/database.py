@@ -1,41 +1,37 @@
 """One SQLite file or a Postgres server, behind one method.
 
-A transaction is a plain function over a SQLAlchemy Core connection, so that every query is written once. It runs whole
-in a thread of the store's own: one hop there and back, however many statements. SQLite has one thread that writes and
-one that reads; Postgres has a few of each, every one with a connection.
+A transaction is a plain function over a SQLAlchemy Core connection, so that every query is written once. Build the
+statements at import, with `bindparam`, and hand over the values: making them anew costs more than running them.
 """
 
 import asyncio
 import contextlib
+import importlib
 import os
 import random
 import sqlite3
-import sys
 import threading
 import time
 from collections.abc import Callable, Hashable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar
 
-from sqlalchemy import Connection, Engine, NullPool, QueuePool, create_engine, event, func, select
+from sqlalchemy import Connection, Engine, NullPool, StaticPool, create_engine, event, func, select
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, IntegrityError
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from frontdesk.errors import StoreUnavailable
 from frontdesk.store import migrations
 
 T = TypeVar("T")
 Dialect = Literal["sqlite", "postgresql"]
-Purpose = Literal["write", "read", "migrate"]
+Purpose = Literal["write", "read"]
 
 ANSWER_SECONDS = 20.0  # a database that is silent for longer counts as one that is not there
-BUSY_SECONDS = 5.0  # SQLite: how long to stand in line behind another process that writes
-MIGRATION_SECONDS = 120.0  # and behind one that migrates
-THREADS = {"write": 8, "read": 4}  # Postgres: transactions at a time
-TRIES = 10
-ROLLED_BACK = {"40001", "40P01"}  # serialization failure, deadlock: Postgres undid all of it, and asks to try again
+CLOSE_SECONDS = 5.0
 
 
 class Database:
@@ -47,9 +43,9 @@ class Database:
 
     def __init__(self, place: "Place") -> None:
         self._place = place
-        self.dialect: Dialect = place.dialect
         self._writing = Lane(place, "write")
         self._reading = Lane(place, "read")
+        self.dialect: Dialect = place.dialect
 
     @classmethod
     async def open(cls, url: str) -> "Database":
@@ -70,8 +66,7 @@ class Database:
         """Open it: make what is not there, and migrate."""
         place = self._place
         try:
-            await asyncio.to_thread(place.make)
-            await asyncio.to_thread(migrate, place)
+            await place.prepare()
         except (DBAPIError, OSError) as error:
             raise StoreUnavailable(f"Cannot open the store {place.name}: {said(error)}. {place.hint}") from error
 
@@ -96,89 +91,67 @@ class Database:
 
 
 class Lane:
-    """Threads with a connection each. Work waits for a thread, and then runs to its end in it."""
+    """A line before the connections of one kind. Who leaves it begins, and whatever has begun is finished."""
 
-    def __init__(self, place: "Place", purpose: Literal["write", "read"]) -> None:
+    def __init__(self, place: "Place", purpose: Purpose) -> None:
         self._place = place
-        threads = place.threads(purpose)
-        self._engine = place.engine(purpose)
-        self._threads = ThreadPoolExecutor(threads, thread_name_prefix=f"store-{purpose}")
-        self._ready: Hashable = None  # which database was found to have our tables
-        self._preparing = threading.Lock()
+        self._connections = place.connections(purpose)
+        self._free = asyncio.Semaphore(self._connections.number)
+        self._running: set[asyncio.Task[Any]] = set()
         self._closed = False
 
     async def run(self, work: Callable[[Connection], T]) -> T:
-        if self._closed:
-            raise StoreUnavailable("The store is closed.")
-        loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
-                # Cancelled in the queue, it never begins. Later it can only be left alone, and finishes.
-                return await loop.run_in_executor(self._threads, self._run, work)
+                await self._free.acquire()
+                return await asyncio.shield(self._begin(work))
         except TimeoutError as error:
             raise StoreUnavailable(f"The store did not answer in {ANSWER_SECONDS:g} seconds.") from error
 
-    async def aclose(self) -> None:
-        self._closed = True
-        await asyncio.to_thread(self._threads.shutdown)
-        self._engine.dispose()
+    def _begin(self, work: Callable[[Connection], T]) -> asyncio.Task[T]:
+        task = asyncio.create_task(self._finish(work))
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        return task
 
-    def _run(self, work: Callable[[Connection], T]) -> T:
+    async def _finish(self, work: Callable[[Connection], T]) -> T:
         try:
-            self._prepare()
-            return repeated(self._engine, work)
+            if self._closed:
+                raise StoreUnavailable("The store is closed.")
+            return await self._connections.run(work)
         except (IntegrityError, DataError):
             raise
         except (DBAPIError, OSError) as error:
-            self._engine.dispose()  # begin anew: with a file put back in its place, or a server on its feet again
-            self._ready = None
             raise StoreUnavailable(f"The store is out of order: {self._place.public(error)}.") from error
+        finally:
+            self._free.release()
 
-    def _prepare(self) -> None:
-        """See that the database is the one we know. Another in its place, restored from a copy say, is migrated too."""
-        identity = self._place.identity()
-        if identity == self._ready:
+    async def aclose(self) -> None:
+        if self._closed:
             return
-        with self._preparing:
-            self._engine.dispose()
-            migrate(self._place)
-            self._ready = identity
+        self._closed = True
+        if self._running:
+            await asyncio.wait(self._running, timeout=CLOSE_SECONDS)
+        await self._connections.aclose()
 
 
-def repeated(engine: Engine, work: Callable[[Connection], T]) -> T:
-    """One transaction, from the beginning again if it came to nothing through no fault of its own."""
-    for attempt in range(1, TRIES + 1):
-        committing = False
-        try:
-            with engine.begin() as connection:
-                result = work(connection)
-                committing = True
-            return result
-        except DBAPIError as error:
-            undone = getattr(error.orig, "sqlstate", None) in ROLLED_BACK
-            lost = error.connection_invalidated and not committing
-            if attempt == TRIES or not (undone or lost):
-                raise
-        time.sleep(random.uniform(0, 0.001 * 2**attempt))  # noqa: S311
-    raise AssertionError
+class Connections(Protocol):
+    """How transactions are run."""
 
+    @property
+    def number(self) -> int:
+        """How many run at a time."""
+        ...
 
-def migrate(place: "Place") -> None:
-    """Bring the tables up to date: usually a glance at the version."""
-    engine = place.engine("migrate")
-    with engine.begin() as connection:
-        if migrations.is_current(connection):
-            return
-    with engine.begin() as connection:
-        place.lock(connection)
-        migrations.upgrade(connection)
+    async def run(self, work: Callable[[Connection], T]) -> T:
+        """One transaction. Raises what SQLAlchemy raises, and OSError."""
+        ...
 
-
-# ---- Where the database is -------------------------------------------------------------------------------------------
+    async def aclose(self) -> None: ...
 
 
 class Place(Protocol):
-    """What differs between SQLite and Postgres."""
+    """Where a database is."""
 
     @property
     def dialect(self) -> Dialect: ...
@@ -188,23 +161,17 @@ class Place(Protocol):
         ...
 
     @property
-    def hint(self) -> str: ...
-    def threads(self, purpose: Purpose) -> int: ...
-    def engine(self, purpose: Purpose) -> Engine: ...
-    def make(self) -> None:
-        """Make what must be there before one can connect."""
+    def hint(self) -> str:
+        """What to look at when it cannot be opened."""
         ...
 
-    def identity(self) -> Hashable:
-        """Something that changes when another database is put in the place of this one; OSError if there is none."""
+    async def prepare(self) -> None:
+        """See that there is a database with our tables. Raises what SQLAlchemy raises, OSError, StoreUnavailable."""
         ...
 
-    def lock(self, connection: Connection) -> None:
-        """Let one process migrate at a time."""
-        ...
-
+    def connections(self, purpose: Purpose) -> Connections: ...
     def public(self, error: Exception) -> str:
-        """What went wrong, as a caller may know it."""
+        """What went wrong, as a caller of the gateway may know it."""
         ...
 
 
@@ -212,13 +179,13 @@ def place_of(url: str) -> Place:
     """Understand an address as people write it."""
     try:
         parsed = make_url(url)
-    except (ArgumentError, ValueError):  # its message may hold parts of a password
-        raise StoreUnavailable(NO_ADDRESS) from None
+    except (ArgumentError, ValueError):
+        raise StoreUnavailable(NO_ADDRESS) from None  # that error may show a part of a password
     match parsed.drivername.partition("+")[0]:
         case "sqlite" if parsed.database and parsed.database != ":memory:":
-            return Sqlite(Path(parsed.database).resolve())
-        case "postgresql" | "postgres" if "@" not in f"{parsed.host}{parsed.database}":  # else of the password
-            return Postgres(parsed.set(drivername="postgresql+psycopg"))
+            return Sqlite(Path(parsed.database).absolute())
+        case "postgresql" | "postgres" if "@" not in f"{parsed.host}{parsed.database}":  # else a password has one
+            return Postgres(parsed.set(drivername="postgresql"))
         case _:
             raise StoreUnavailable(NO_ADDRESS)
 
@@ -229,9 +196,26 @@ NO_ADDRESS = (
 )
 
 
+def said(error: Exception) -> str:
+    """What the database said, in one line, without SQL."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    cause = error.orig if isinstance(error, DBAPIError) and error.orig else error
+    lines = str(cause).strip().splitlines()
+    return lines[0].rstrip(".") if lines else type(cause).__name__
+
+
+# ---- SQLite ----------------------------------------------------------------------------------------------------------
+
+BUSY_SECONDS = 5.0  # how long to stand in line behind another process that writes
+MIGRATION_SECONDS = 120.0  # and behind one that migrates
+HANDOVER_SECONDS = 0.001
+LOOK_AGAIN_SECONDS = 0.01
+
+
 @dataclass(frozen=True, slots=True)
 class Sqlite:
-    """A file. WAL, so that reading never waits for writing."""
+    """A file. It has a write-ahead log, so that reading never waits for writing."""
 
     path: Path
     dialect: Literal["sqlite"] = "sqlite"
@@ -241,47 +225,63 @@ class Sqlite:
     def name(self) -> str:
         return str(self.path)
 
-    def threads(self, purpose: Purpose) -> int:
-        return 1
+    async def prepare(self) -> None:
+        await asyncio.to_thread(self.make)
+        await asyncio.to_thread(self.migrate)
 
     def make(self) -> None:
-        """Make the file ourselves, so that nobody else may read it. SQLite's files beside it get the same mode."""
+        """Make the file ourselves, so that nobody else may read it. Those which SQLite puts beside it are alike."""
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with making, contextlib.suppress(FileExistsError):
             os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+
+    def migrate(self) -> None:
+        with self.engine("BEGIN").begin() as connection:
+            if migrations.is_current(connection):
+                return
+        with self.engine("BEGIN IMMEDIATE", wait_seconds=MIGRATION_SECONDS).begin() as connection:
+            migrations.upgrade(connection)
+
+    def connections(self, purpose: Purpose) -> "SqliteThread":
+        return SqliteThread(self, self.engine("BEGIN" if purpose == "read" else "BEGIN IMMEDIATE", kept=True))
+
+    def public(self, error: Exception) -> str:
+        return said(error)
 
     def identity(self) -> Hashable:
         """SQLite itself would go on writing to a file that was removed, and nobody would ever read that."""
         stat = self.path.stat()
         return stat.st_dev, stat.st_ino
 
-    def engine(self, purpose: Purpose) -> Engine:
-        pool = NullPool if purpose == "migrate" else QueuePool
-        sizes: dict[str, Any] = {} if purpose == "migrate" else {"pool_size": 1, "max_overflow": 0}
-        engine = create_engine(
-            "sqlite://", creator=lambda: self._connect(purpose), poolclass=pool, hide_parameters=True, **sizes
-        )
-        # The driver is told not to begin transactions by itself, so that we can say which kind.
-        begin = "BEGIN" if purpose == "read" else "BEGIN IMMEDIATE"
-        event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(begin))
+    def engine(self, begin: str, wait_seconds: float = BUSY_SECONDS, *, kept: bool = False) -> Engine:
+        """Connections to the file; one that is kept, or one for each use."""
+
+        def connect() -> sqlite3.Connection:
+            return self._connect(wait_seconds, read_only=begin == "BEGIN")
+
+        pool = StaticPool if kept else NullPool
+        engine = create_engine("sqlite://", creator=connect, poolclass=pool, hide_parameters=True)
+
+        @event.listens_for(engine, "begin")
+        def begin_so(connection: Connection) -> None:  # pyright: ignore[reportUnusedFunction]
+            """The driver is told to begin nothing by itself."""
+            connection.exec_driver_sql(begin)
+
         return engine
 
-    def lock(self, connection: Connection) -> None:
-        """BEGIN IMMEDIATE did it."""
-
-    def public(self, error: Exception) -> str:
-        return said(error)
-
-    def _connect(self, purpose: Purpose) -> sqlite3.Connection:
+    def _connect(self, wait_seconds: float, *, read_only: bool) -> sqlite3.Connection:
         """Never make a file here: an empty one in the place of one that vanished would hide the loss."""
-        wait = MIGRATION_SECONDS if purpose == "migrate" else BUSY_SECONDS
         connection = sqlite3.connect(
-            f"{self.path.as_uri()}?mode=rw", uri=True, timeout=wait, isolation_level=None, check_same_thread=False
+            f"{self.path.as_uri()}?mode=rw",
+            uri=True,
+            timeout=wait_seconds,
+            isolation_level=None,
+            check_same_thread=False,
         )
         try:
             write_ahead(connection)
             connection.execute("PRAGMA synchronous = NORMAL")
-            connection.execute(f"PRAGMA query_only = {int(purpose == 'read')}")
+            connection.execute(f"PRAGMA query_only = {int(read_only)}")
         except BaseException:
             connection.close()
             raise
@@ -292,17 +292,84 @@ making = threading.Lock()  # closing a file drops every lock this process has on
 
 
 def write_ahead(connection: sqlite3.Connection) -> None:
-    """Keep a write-ahead log. The first change to it does not wait for its turn as everything else does."""
+    """Keep a write-ahead log. For this alone SQLite does not stand in line."""
     deadline = time.monotonic() + BUSY_SECONDS
     while True:
         try:
             connection.execute("PRAGMA journal_mode = WAL")
-        except sqlite3.OperationalError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.01)
-        else:
             return
+        except sqlite3.OperationalError as error:
+            if not error.sqlite_errorname.startswith("SQLITE_BUSY") or time.monotonic() > deadline:
+                raise
+        time.sleep(0.01)
+
+
+class SqliteThread:
+    """A thread with a connection: one hop there and back, however many statements."""
+
+    number = 1
+
+    def __init__(self, file: Sqlite, engine: Engine) -> None:
+        self._file = file
+        self._engine = engine
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="store")
+        self._ready: Hashable = None  # the file that was found to have our tables
+
+    async def run(self, work: Callable[[Connection], T]) -> T:
+        """Wait for the thread, and let it have the interpreter meanwhile.
+
+        A busy event loop gives that up only for moments, and has it back before a thread wakes up: seconds can pass
+        until the thread gets anywhere (measured). So we stand still for the half millisecond which it needs, and if
+        that is not enough, for the disk is slow say, then again now and then.
+        """
+        future = self._thread.submit(self._transact, work)
+        if finished(future):
+            return future.result()
+        outcome = asyncio.wrap_future(future)
+        while not finished(future):
+            await asyncio.wait([outcome], timeout=LOOK_AGAIN_SECONDS)
+        return await outcome
+
+    async def aclose(self) -> None:
+        closed = asyncio.wrap_future(self._thread.submit(self._engine.dispose))
+        self._thread.shutdown(wait=False)
+        await asyncio.wait([closed], timeout=CLOSE_SECONDS)
+
+    def _transact(self, work: Callable[[Connection], T]) -> T:
+        try:
+            self._find()
+            with self._engine.begin() as connection:
+                return work(connection)
+        except (IntegrityError, DataError):
+            raise
+        except (DBAPIError, OSError):
+            self._engine.dispose()  # so that the next one begins anew, with a file that was put back say
+            self._ready = None
+            raise
+
+    def _find(self) -> None:
+        """See that the file is the one we know. Another in its place, restored from a copy say, is migrated too."""
+        identity = self._file.identity()
+        if identity != self._ready:
+            self._engine.dispose()
+            self._file.migrate()
+            self._ready = identity
+
+
+def finished(future: Future[Any]) -> bool:
+    """Stand still for it, a moment at most."""
+    with contextlib.suppress(TimeoutError):
+        future.exception(HANDOVER_SECONDS)
+    return future.done()
+
+
+# ---- Postgres --------------------------------------------------------------------------------------------------------
+
+POOL: dict[Purpose, int] = {"write": 8, "read": 4}
+CONNECT_SECONDS = 5.0
+TRIES = 10
+ROLLED_BACK = {"40001", "40P01"}  # serialization failure, deadlock: Postgres undid all of it, and asks to try again
+MIGRATION_LOCK = 0x66726F6E74  # advisory locks are numbers; this one spells "front"
 
 
 @dataclass(frozen=True, slots=True)
@@ -318,67 +385,77 @@ class Postgres:
         host = self.url.host or self.url.query.get("host", "")
         return f"postgresql://{host}{f':{self.url.port}' if self.url.port else ''}/{self.url.database or ''}"
 
-    def threads(self, purpose: Purpose) -> int:
-        return THREADS[purpose]
+    async def prepare(self) -> None:
+        # READ COMMITTED, so that after the wait for the lock one sees what others did meanwhile.
+        engine = self.engine("READ COMMITTED", answer_seconds=None, poolclass=NullPool)
+        async with engine.begin() as connection:
+            if await connection.run_sync(migrations.is_current):
+                return
+        async with engine.begin() as connection:
+            await connection.execute(select(func.pg_advisory_xact_lock(MIGRATION_LOCK)))
+            await connection.run_sync(migrations.upgrade)
 
-    def make(self) -> None:
-        """The database itself is made by whoever runs the server."""
-
-    def identity(self) -> Hashable:
-        return self.url
-
-    def engine(self, purpose: Purpose) -> Engine:
-        if purpose == "migrate":
-            return self._engine("READ COMMITTED", poolclass=NullPool)  # it must see what was done while it waited
-        # Reading on one snapshot never fails for what others do meanwhile; writing may, and is repeated.
-        isolation = "REPEATABLE READ" if purpose == "read" else "SERIALIZABLE"
-        engine = self._engine(isolation, pool_size=THREADS[purpose], max_overflow=0)
-        event.listen(engine, "connect", lambda connection, _: setting_limits(connection, read_only=purpose == "read"))
-        return engine
-
-    def lock(self, connection: Connection) -> None:
-        connection.execute(select(func.pg_advisory_xact_lock(MIGRATION_LOCK)))
+    def connections(self, purpose: Purpose) -> "PostgresPool":
+        size = POOL[purpose]
+        if purpose == "read":  # one snapshot, and it never fails for what others do meanwhile
+            options = {"postgresql_readonly": True}
+            return PostgresPool(self.engine("REPEATABLE READ", pool_size=size, execution_options=options), size)
+        return PostgresPool(self.engine("SERIALIZABLE", pool_size=size), size)
 
     def public(self, error: Exception) -> str:
         """Without the server's own words, which name its address and its users."""
-        return type(getattr(error, "orig", error)).__name__
+        cause = error.orig if isinstance(error, DBAPIError) and error.orig else error
+        return type(cause.__cause__ or cause).__name__
 
-    def _engine(self, isolation: str, **options: Any) -> Engine:
-        given = {name: value for name, value in CONNECTING.items() if name not in self.url.query}
-        return create_engine(
-            self.url,
-            connect_args=given,
+    def engine(self, isolation: str, answer_seconds: float | None = ANSWER_SECONDS, **options: Any) -> AsyncEngine:
+        return create_async_engine(
+            "postgresql+asyncpg://",
+            async_creator=lambda: self._connect(answer_seconds),
             isolation_level=isolation,
             hide_parameters=True,
-            use_native_hstore=False,
             **options,
         )
 
-
-MIGRATION_LOCK = 0x66726F6E74  # advisory locks are numbers; this one spells "front"
-CONNECTING: dict[str, str | int] = {  # https://www.postgresql.org/docs/current/libpq-connect.html
-    "connect_timeout": 5,
-    "application_name": "frontdesk",
-    "keepalives_idle": 10,
-    "keepalives_interval": 3,
-    "keepalives_count": 3,
-} | ({"tcp_user_timeout": 15_000} if sys.platform == "linux" else {})
-
-
-def setting_limits(connection: Any, *, read_only: bool) -> None:
-    """Let the server end what takes far too long, so that a process that hangs does not hold up the others."""
-    connection.execute(f"SET statement_timeout = '{ANSWER_SECONDS:g}s'")
-    connection.execute(f"SET idle_in_transaction_session_timeout = '{ANSWER_SECONDS:g}s'")
-    connection.commit()
-    connection.read_only = read_only
+    async def _connect(self, answer_seconds: float | None) -> Any:
+        """The driver itself reads the address, as the Postgres manual has it."""
+        asyncpg: Any = importlib.import_module("asyncpg")  # only for those who need it; it tells no types
+        try:
+            connection = await asyncpg.connect(
+                self.url.render_as_string(hide_password=False),
+                timeout=CONNECT_SECONDS,
+                command_timeout=answer_seconds,
+                server_settings={"application_name": "frontdesk"},
+            )
+            # A process of ours that hangs in the middle of a transaction must not hold up the others.
+            await connection.execute(f"SET idle_in_transaction_session_timeout = '{ANSWER_SECONDS:g}s'")
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, ValueError) as error:
+            raise OSError(str(error)) from error
+        return connection
 
 
-# ---- What went wrong, in words ---------------------------------------------------------------------------------------
+class PostgresPool:
+    """Connections, on the event loop."""
 
+    def __init__(self, engine: AsyncEngine, number: int) -> None:
+        self.number = number
+        self._engine = engine
 
-def said(error: Exception) -> str:
-    """What the database said, in one line, without SQL."""
-    if isinstance(error, OSError):
-        return error.strerror or str(error)
-    words = str(getattr(error, "orig", error)).strip()
-    return words.splitlines()[0].rstrip(".") if words else type(error).__name__
+    async def run(self, work: Callable[[Connection], T]) -> T:
+        """A transaction; from its beginning again if it came to nothing through no fault of its own."""
+        for attempt in range(1, TRIES + 1):
+            committing = False
+            try:
+                async with self._engine.begin() as connection:
+                    result = await connection.run_sync(work)
+                    committing = True
+                return result
+            except DBAPIError as error:
+                undone = getattr(error.orig, "sqlstate", None) in ROLLED_BACK
+                lost = error.connection_invalidated and not committing
+                if attempt == TRIES or not (undone or lost):
+                    raise
+            await asyncio.sleep(random.uniform(0, 0.001 * 2**attempt))
+        raise AssertionError
+
+    async def aclose(self) -> None:
+        await self._engine.dispose()

@@ -4,11 +4,25 @@ Statements are made once: making one costs more than running it.
 """
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, delete, func, insert, or_, select, update
+from sqlalchemy import (
+    Connection,
+    Delete,
+    Row,
+    and_,
+    bindparam,
+    case,
+    delete,
+    func,
+    insert,
+    or_,
+    select,
+    tuple_,
+    update,
+)
 
 from frontdesk.store.tables import conversations, owners, pins, turns
 
@@ -243,6 +257,10 @@ def change_turn(tx: Connection, turn_id: str, **values: Any) -> None:
     tx.execute(_change_turn.values(**values), {"this": turn_id})
 
 
+def remove_turn(tx: Connection, turn_id: str) -> None:
+    tx.execute(delete(turns).where(turns.c.id == turn_id))
+
+
 _walk = select(turns.c.id, turns.c.parent).where(turns.c.id == bindparam("id")).cte("walk", recursive=True)
 _walk = _walk.union_all(select(turns.c.id, turns.c.parent).join(_walk, turns.c.id == _walk.c.parent))
 _path = select(turns).join(_walk, turns.c.id == _walk.c.id).order_by(turns.c.seq)
@@ -287,47 +305,59 @@ def take_over(tx: Connection, turn_id: str, previous: str, owner: str) -> bool:
     return tx.execute(_take, {"this": turn_id, "from_": previous, "to": owner}).rowcount == 1
 
 
-# --- tidying up ----------------------------------------------------------------------------------------------------
+# --- looking back --------------------------------------------------------------------------------------------------
 
 
 def of_principal(
-    tx: Connection, principal: str | None, limit: int, before: float | None = None, agent: str = ""
+    tx: Connection,
+    principal: str,
+    limit: int,
+    after: Conversation | None = None,
+    agents: Collection[tuple[str, str]] | None = None,
 ) -> list[Conversation]:
-    """A principal's conversations, or with None everybody's, latest used first."""
-    query = select(conversations).where(conversations.c.kind.not_in(("snapshot", "doomed")))
-    if principal is not None:
-        query = query.where(or_(conversations.c.principal == principal, conversations.c.kind == "own"))
-    if before is not None:
-        query = query.where(conversations.c.used < before)
-    if agent:
-        query = query.where(conversations.c.agent == agent)
-    query = query.order_by(conversations.c.used.desc()).limit(limit)
+    """A principal's chats, latest used first. `agents`: only with these, by backend and id."""
+    query = select(conversations).where(conversations.c.kind == "chat", conversations.c.principal == principal)
+    if after is not None:
+        query = query.where(tuple_(conversations.c.used, conversations.c.id) < tuple_(after.used, after.id))
+    if agents is not None:
+        query = query.where(tuple_(conversations.c.backend, conversations.c.agent).in_(list(agents)))
+    query = query.order_by(conversations.c.used.desc(), conversations.c.id.desc()).limit(limit)
     return [Conversation(*row) for row in tx.execute(query)]
 
 
-def counted(tx: Connection, conversation_ids: Sequence[str]) -> dict[str, int]:
-    """How many turns were completed in each."""
-    query = (
-        select(turns.c.conversation, func.count())
-        .where(turns.c.conversation.in_(conversation_ids), turns.c.state == "completed")
-        .group_by(turns.c.conversation)
-    )
-    return {row[0]: row[1] for row in tx.execute(query)}
+_tale = (
+    select(turns.c.id.label("head"), turns.c.id, turns.c.parent)
+    .where(turns.c.id.in_(bindparam("heads", expanding=True)))
+    .cte("tale", recursive=True)
+)
+_tale = _tale.union_all(select(_tale.c.head, turns.c.id, turns.c.parent).join(_tale, turns.c.id == _tale.c.parent))
+_lengths = (
+    select(_tale.c.head, func.sum(case((turns.c.state == "completed", 1), else_=0)), func.min(turns.c.seq))
+    .join(turns, turns.c.id == _tale.c.id)
+    .group_by(_tale.c.head)
+)
+_inputs = select(turns.c.seq, turns.c.input).where(turns.c.seq.in_(bindparam("seqs", expanding=True)))
 
 
-def stale(tx: Connection, kind: str, before: float, limit: int, *, continued_once: bool | None = None) -> list[str]:
-    """Conversations of a kind which nobody has used since, and no turn is in. With `continued_once`, only those that
-    have, or have not, more than one turn."""
-    count = (
-        select(func.count())
-        .where(turns.c.conversation == conversations.c.id, turns.c.state == "completed")
-        .scalar_subquery()
-    )
+def summaries(tx: Connection, heads: Iterable[str]) -> dict[str, tuple[int, str]]:
+    """Of what led to each of these turns: how many were completed, and what was told with the first."""
+    lengths = {row[0]: (row[1], row[2]) for row in tx.execute(_lengths, {"heads": list(set(heads))})}
+    first = {row[0]: row[1] for row in tx.execute(_inputs, {"seqs": list({seq for _, seq in lengths.values()})})}
+    return {head: (count, first[seq]) for head, (count, seq) in lengths.items()}
+
+
+# --- tidying up ----------------------------------------------------------------------------------------------------
+
+
+def stale(tx: Connection, kind: str, before: float, limit: int, *, begun: bool = False) -> list[Conversation]:
+    """Conversations of a kind which nobody has used since, and no turn is in; longest unused first. `begun`: only those
+    that never came further than their first turn, which a branch always has."""
     busy = select(turns.c.id).where(turns.c.conversation == conversations.c.id, turns.c.state.in_(LIVE)).exists()
-    query = select(conversations.c.id).where(conversations.c.kind == kind, conversations.c.used < before, ~busy)
-    if continued_once is not None:
-        query = query.where(count > 1 if continued_once else count <= 1)
-    return [row[0] for row in tx.execute(query.order_by(conversations.c.used).limit(limit))]
+    query = select(conversations).where(conversations.c.kind == kind, conversations.c.used < before, ~busy)
+    if begun:
+        first = select(turns.c.id).where(turns.c.id == conversations.c.head, turns.c.parent == "").exists()
+        query = query.where(or_(conversations.c.head == "", first))
+    return [Conversation(*row) for row in tx.execute(query.order_by(conversations.c.used).limit(limit))]
 
 
 def snapshots_of(tx: Connection, family: str) -> list[Conversation]:
@@ -336,21 +366,50 @@ def snapshots_of(tx: Connection, family: str) -> list[Conversation]:
     return [Conversation(*row) for row in tx.execute(query.order_by(conversations.c.created.desc()))]
 
 
-def doomed(tx: Connection, limit: int) -> list[Conversation]:
-    query = select(conversations).where(conversations.c.kind == "doomed").limit(limit)
-    return [Conversation(*row) for row in tx.execute(query)]
+def doomed(tx: Connection, limit: int, after: str = "") -> list[Conversation]:
+    """In the order of their ids, which says nothing."""
+    query = select(conversations).where(conversations.c.kind == "doomed", conversations.c.id > after)
+    return [Conversation(*row) for row in tx.execute(query.order_by(conversations.c.id).limit(limit))]
+
+
+GONE = "?"
+"""Before the head of a conversation that is out of use: nothing stands there any more, but `bury` begins there."""
 
 
 def doom(tx: Connection, conversation_id: str) -> bool:
-    """Take a conversation out of use; its thread is still to be deleted. False if it is not there any more."""
+    """Take a conversation out of use, and its snapshots with it; their threads are still to be deleted. False if it is
+    not there any more."""
     tx.execute(delete(pins).where(pins.c.conversation == conversation_id))
-    gone = update(conversations).where(conversations.c.id == conversation_id, conversations.c.kind != "doomed")
-    return tx.execute(gone.values(kind="doomed", head="?", pin="")).rowcount == 1
+    its_turns = select(turns.c.id).where(turns.c.conversation == conversation_id)
+    snapshot = and_(conversations.c.kind == "snapshot", conversations.c.head.in_(its_turns))
+    itself = and_(conversations.c.id == conversation_id, conversations.c.kind != "doomed")
+    gone = {"kind": "doomed", "head": GONE + conversations.c.head, "pin": ""}
+    found = tx.execute(update(conversations).where(itself).values(gone)).rowcount == 1
+    tx.execute(update(conversations).where(snapshot).values(gone))
+    return found
 
 
 def bury(tx: Connection, conversation_id: str) -> None:
-    """Nothing is left of a conversation, but turns which its branches stem from."""
-    child = turns.alias()
-    branched = select(child.c.id).where(child.c.parent == turns.c.id, child.c.conversation != conversation_id).exists()
-    tx.execute(delete(turns).where(turns.c.conversation == conversation_id, ~branched))
+    """Nothing is left of a conversation, but turns to which others go back. Those of earlier ones, to which only this
+    one went back, go with it."""
+    row = conversation(tx, conversation_id)
     tx.execute(delete(conversations).where(conversations.c.id == conversation_id))
+    tx.execute(_bury, {"conversation": conversation_id, "head": row.head.removeprefix(GONE) if row else ""})
+
+
+def _burial() -> Delete:
+    homeless = ~select(conversations.c.id).where(conversations.c.id == turns.c.conversation).exists()
+    mine = or_(turns.c.conversation == bindparam("conversation"), and_(turns.c.id == bindparam("head"), homeless))
+    left = select(turns.c.id, turns.c.parent).where(mine).cte("left_over", recursive=True)
+    left = left.union(
+        select(turns.c.id, turns.c.parent).join(left, turns.c.id == left.c.parent).where(homeless)
+    )  # a union without `all`: many turns have the same ones before them
+    later = turns.alias("later")
+    branched = select(later.c.id).where(later.c.parent == left.c.id, later.c.id.not_in(select(left.c.id))).exists()
+    stood_at = select(conversations.c.id).where(conversations.c.head == left.c.id).exists()
+    needed = select(left.c.id, left.c.parent).where(or_(branched, stood_at)).cte("needed", recursive=True)
+    needed = needed.union(select(left.c.id, left.c.parent).join(needed, left.c.id == needed.c.parent))
+    return delete(turns).where(turns.c.id.in_(select(left.c.id)), turns.c.id.not_in(select(needed.c.id)))
+
+
+_bury = _burial()

@@ -1,6 +1,10 @@
-"""Conversations of a real Letta server: forked, deleted, looked at after the fact. What counts is what the model is sent."""
+"""Conversations of a real Letta server: forked, deleted, looked at after the fact.
+
+What counts is what the model is sent.
+"""
 
 import asyncio
+import gc
 import json
 import uuid
 from collections.abc import AsyncGenerator, Callable, Generator
@@ -16,6 +20,7 @@ from letta_client import Letta
 from frontdesk.backends.letta import LettaBackend, LettaSettings
 from frontdesk.backends.letta.backend import OWN_THREAD
 from frontdesk.backends.letta.client import LettaClient
+from frontdesk.backends.letta.http import Connection
 from frontdesk.backends.letta.outcome import Dropped, Kept, Outcome, Running
 from frontdesk.demo.local_letta import LocalLetta
 from frontdesk.errors import (
@@ -64,6 +69,9 @@ async def backend_of(url: str, calls: Calls | None = None, **settings: Any) -> A
         yield made
     finally:
         await made.aclose()
+        for connection in [each for each in gc.get_objects() if isinstance(each, Connection) and each.usable]:
+            connection.close()  # its last answer is over but for the end of the stream
+        await asyncio.sleep(0)
 
 
 @pytest.fixture
@@ -96,7 +104,8 @@ def user(text: str) -> Message:
 
 
 def a_turn(agent: Agent, *said: Item | str, tools: tuple[Tool, ...] = (WEATHER,)) -> Turn:
-    return Turn(str(uuid.uuid4()), agent.name, tuple(user(each) if isinstance(each, str) else each for each in said), tools=tools)  # fmt: skip
+    items = tuple(user(each) if isinstance(each, str) else each for each in said)
+    return Turn(str(uuid.uuid4()), agent.name, items, tools=tools)
 
 
 def placed(agent: Agent, thread: Thread, turn: Turn) -> Placement:
@@ -181,17 +190,16 @@ async def test_the_last_message_is_forked_at_by_every_server(
         f"@think hm\n{REMEMBERS}\n@then\n@say Noted.",
         "@say Look.\n@call get_weather {}\n@call get_weather {}",
     ]
+    mark = ""
     for script in scripts:
-        reply = await say(backend, agent, thread, script)
-        assert reply.end.mark
-        for _ in range(2):  # the first may find out that the server cannot fork at a message
-            fork = await backend.fork(agent, thread, at=reply.end.mark)
-            assert fork
+        mark = (await say(backend, agent, thread, script)).end.mark
+        assert mark
+        assert await backend.fork(agent, thread, at=mark)
     earlier = await opened(backend, agent)
-    mark = (await say(backend, agent, earlier, "@say One.")).end.mark
+    before = (await say(backend, agent, earlier, "@say One.")).end.mark
     await say(backend, agent, earlier, "@say Two.")
-    assert await backend.fork(agent, earlier, at=mark) is None
-    fork = await backend.fork(agent, thread, at=reply.end.mark)
+    assert await backend.fork(agent, earlier, at=before) is None  # now it is known what this server cannot do
+    fork = await backend.fork(agent, thread, at=mark)
     assert fork
     assert [call.pending for call in await backend.calls(agent, fork)] == [True, True]
 
@@ -210,6 +218,24 @@ async def test_a_server_which_cannot_fork_at_a_message_is_tried_once_and_left_cl
     assert await backend.fork(agent, thread)
 
 
+async def test_a_server_which_can_fork_at_a_message_does_so() -> None:
+    made = {"id": f"conv-{uuid.uuid4()}", "agent_id": "agent", "summary": None}
+    with fake_letta() as fake:
+        fake.answers[f"GET /v1/conversations/{made['id']}"] = lambda _: web.json_response(
+            made | {"in_context_message_ids": ["message-0", "message-7"]}
+        )
+        async with backend_of(fake.url) as backend:
+            agent = (await backend.find("Milo"))[0]
+            thread = await opened(backend, agent)
+            fake.answers["POST /v1/conversations/conv-"] = lambda _: web.json_response(made)
+            for _ in range(2):
+                fork = await backend.fork(agent, thread, at="message-7")
+                assert fork
+                assert f"conv-{fork.id}" == made["id"]
+        path = f"POST /v1/conversations/conv-{thread.id}/fork?message_id=message-7"
+        assert [call for call in fake.calls if "/fork" in call] == [path, path]
+
+
 async def test_an_agents_own_thread_is_forked_into_a_conversation(
     letta_api: Letta, model: ScriptedModel, backend: LettaBackend, make_agent: Callable[..., Any]
 ) -> None:
@@ -222,8 +248,9 @@ async def test_an_agents_own_thread_is_forked_into_a_conversation(
     assert "What do you see?" not in str(await heard(model, backend, agent, OWN_THREAD))
     made = letta_api.conversations.retrieve(f"conv-{fork.id}")
     assert made.summary == "Frontdesk"
-    assert made.model_settings
-    assert made.model_settings.parallel_tool_calls is True
+    settings = made.to_dict()["model_settings"]
+    assert isinstance(settings, dict)
+    assert settings["parallel_tool_calls"] is True
 
 
 async def test_what_cannot_be_forked_makes_no_fork(letta: LocalLetta, backend: LettaBackend, agent: Agent) -> None:
@@ -348,11 +375,11 @@ async def test_a_turn_of_results_alone_is_found_by_its_calls(backend: LettaBacke
     reply = await play(backend, agent, thread, turn)
     found = await backend.outcome(turn.id, agent, thread, call_ids=call_ids)
     assert isinstance(found, Kept)
-    # The agent's tool was called in the turn before and ran in this one; its name is known again by then.
-    runs = [part for part in reply.parts if isinstance(part, ToolRun)]
-    assert [part.call_id for part in found.reply if isinstance(part, ToolRun)] == [run.call_id for run in runs]
-    assert found.reply[1:] == reply.parts[1:] == (Message("assistant", (Text("Sun."),)),)
-    assert found.complete
+    assert found == kept(reply)
+    run, words = found.reply  # the agent's own tool was called in the turn before, and ran in this one
+    assert isinstance(run, ToolRun)
+    assert run.call_id not in call_ids
+    assert words == Message("assistant", (Text("Sun."),))
 
 
 async def test_a_turn_goes_on_without_its_listener_and_is_kept_whole(backend: LettaBackend, agent: Agent) -> None:
@@ -382,8 +409,8 @@ async def cut_short(backend: LettaBackend, agent: Agent, thread: Thread, turn: T
 
 async def ended(backend: LettaBackend, agent: Agent, thread: Thread, turn: Turn, run_id: str = "") -> Outcome:
     async with asyncio.timeout(30):
-        while (found := await backend.outcome(turn.id, agent, thread, run_id)) == Running():
-            await asyncio.sleep(0.05)  # between two questions, not for a condition
+        while (found := await backend.outcome(turn.id, agent, thread, run_id)) == Running():  # noqa: ASYNC110
+            await asyncio.sleep(0.05)  # it can only be asked again
     return found
 
 
@@ -440,10 +467,8 @@ async def test_a_turn_given_a_second_run_is_found_in_that(backend: LettaBackend,
     thread = await opened(backend, agent)
     await say(backend, agent, thread, "@call get_weather {}")
     turn = a_turn(agent, "Never mind.\n@say As you like.")  # Letta refuses it until the call is denied
-    run_ids: list[str] = []
-    async for _ in backend.run(turn, placed(agent, thread, turn)):
-        run_ids.append(backend.run_id(turn.id))
-    first, last = next(filter(None, run_ids)), [each for each in run_ids if each][-1]
+    run_ids = [backend.run_id(turn.id) async for _ in backend.run(turn, placed(agent, thread, turn))]
+    first, *_, last = filter(None, run_ids)
     assert first != last
     for run_id in (first, last):
         found = await backend.outcome(turn.id, agent, thread, run_id)
@@ -524,7 +549,7 @@ async def test_the_model_alone_is_asked_without_history_tools_and_memory(
     ]
     assert request.tool_names == []
     await say(backend, agent, OWN_THREAD, f"{marker} again\n@say After.")
-    assert "title" not in str(model.requests_with(f"{marker} again")[-1].messages)
+    assert "A fine title" not in str(model.requests_with(f"{marker} again")[-1].messages)
     assert list(letta_api.conversations.list(agent_id=agent.id)) == []
 
 

@@ -87,7 +87,7 @@ def test_results_of_the_callers_are_not_the_agents_runs() -> None:
         row("tool_return", tool_call_id="A", tool_returns=[answer("A"), answer("B"), answer("M")], name="get_weather"),
         SAID,
     ]
-    assert parts(rows) == (ToolRun("M", "get_weather", "", "sun"), Message("assistant", (Text("Hi"),)))
+    assert parts(rows) == (ToolRun("M", "", "", "sun"), Message("assistant", (Text("Hi"),)))
 
 
 def test_pieces_of_one_message_are_one_part() -> None:

@@ -131,6 +131,14 @@ def test_send_message_of_older_loops_is_text() -> None:
     assert said == [TextDelta('say "hi"\n', "message-1/S"), TurnFinished(StopReason.STOP, mark="message-1")]
 
 
+def test_the_callers_results_are_no_runs_of_the_agents() -> None:
+    returns = [{"tool_call_id": each, "tool_return": "ok", "status": "success"} for each in "AM"]
+    translator = Translator(("get_weather",), answered=["A"])
+    assert translator([message("tool_return_message", tool_call_id="A", tool_returns=returns)]) == [
+        ToolRunFinished("M", "ok")
+    ]
+
+
 def test_a_character_split_in_two_is_joined() -> None:
     halves = [
         b'{"message_type":"assistant_message","id":"m","content":"\\ud83d"}',

@@ -88,7 +88,7 @@ async def test_usage_comes_in_a_chunk_of_its_own_when_it_is_asked_for(gateway: S
         "prompt_tokens_details": {"cached_tokens": 64, "cache_write_tokens": 0},
         "completion_tokens_details": {"reasoning_tokens": 7},
     }
-    assert len(with_usage) == len(without) + 1
+    assert all(chunk["choices"] for chunk in without)
 
 
 @requirement("chat.headers")

@@ -131,11 +131,26 @@ async def test_a_request_without_any_content_is_refused(chat: Chat, messages: li
 
 @requirement("chat.user.nothing-new")
 async def test_nothing_new_in_a_pinned_conversation_is_refused(chat: Chat, marker: str) -> None:
-    first = await chat.ask("@say One.", pin=marker)
+    await chat.ask("@say One.", pin=marker)
     with pytest.raises(openai.BadRequestError) as info:
-        await chat.ask([user("@say One."), first.message], pin=marker)
+        await chat.ask([user("")], pin=marker)
     assert info.value.param == "messages"
     assert (await chat.ask("@say Two.", pin=marker)).text == "Two."
+
+
+@requirement("conversations.continue")
+@pytest.mark.parametrize("pinned", [False, True])
+async def test_an_answer_that_comes_back_last_is_gone_on_with(
+    chat: Chat, model: ScriptedModel, marker: str, pinned: bool
+) -> None:
+    pin = marker if pinned else ""
+    first = await chat.ask(f"@say One {marker}\n@then\n@say and two.", pin=pin)
+    more = await chat.ask([user(f"@say One {marker}\n@then\n@say and two."), first.message], pin=pin)
+    assert more.conversation == first.conversation
+    assert [role for role, _ in heard(model.requests_with(marker)[-1])] == ["user", "assistant", "system"]
+    whole = assistant(first.text + more.text)
+    last = await chat.ask([user(f"@say One {marker}\n@then\n@say and two."), whole, user("@say Three.")], pin=pin)
+    assert (last.text, last.conversation) == ("Three.", first.conversation)
 
 
 @requirement("chat.assistant-last")
@@ -144,7 +159,8 @@ async def test_the_agent_may_be_asked_to_go_on_from_its_own_words(
 ) -> None:
     await chat.ask([user(f"@say {marker}"), assistant("I was about to say")])
     (request,) = model.requests_with(marker)
-    assert heard(request) == [("user", f"@say {marker}"), ("assistant", "I was about to say")]
+    assert heard(request)[:-1] == [("user", f"@say {marker}"), ("assistant", "I was about to say")]
+    assert heard(request)[-1][0] == "system"
 
 
 async def test_the_agent_may_have_spoken_first(chat: Chat, model: ScriptedModel, marker: str) -> None:

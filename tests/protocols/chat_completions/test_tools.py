@@ -537,7 +537,7 @@ async def test_a_result_sent_twice_at_the_same_time_breaks_nothing(chat: Chat, m
     answer = await chat.ask([asked], tools=TOOLS)
     said = [asked, answer.message, answer.calls[0].result("sunny")]
     answers = await asyncio.gather(*(chat.ask(said, tools=TOOLS) for _ in range(2)))
-    assert sorted(each.identity for each in answers) == ["lineage", "seeded"]
+    assert {each.identity for each in answers} == {"lineage"}
     assert f"Sunny {marker}." in {each.text for each in answers}
 
 

@@ -297,7 +297,7 @@ class LettaBackend:
         messages = encode.messages(placement)
         mended = False
         while True:
-            translator, cut = self._translator(turn), ServerSentEvents()
+            translator, cut = self._translator(turn, placement), ServerSentEvents()
             try:
                 with await self._stream(turn, placement, messages) as stream:
                     while not (translator.done or translator.failed) and (data := await stream.next()):
@@ -322,8 +322,12 @@ class LettaBackend:
             await self.instructed(placement, "")
         yield (finished,)
 
-    def _translator(self, turn: Turn) -> Translator:
-        return Translator((tool.name for tool in turn.tools), one_call=turn.options.parallel_tool_calls is False)
+    def _translator(self, turn: Turn, placement: Placement) -> Translator:
+        return Translator(
+            (tool.name for tool in turn.tools),
+            answered=(item.call_id for item in placement.deliver if isinstance(item, ToolResult)),
+            one_call=turn.options.parallel_tool_calls is False,
+        )
 
     async def _stream(self, turn: Turn, placement: Placement, messages: Sequence[dict[str, Any]]) -> Stream:
         """Send the turn; again, while Letta takes nothing because of a run of another client."""

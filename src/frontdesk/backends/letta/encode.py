@@ -31,7 +31,8 @@ def messages(placement: Placement) -> list[dict[str, Any]]:
     results = [item for item in placement.deliver if isinstance(item, ToolResult)] if resumes(placement) else []
     rest = [item for item in placement.deliver if not (results and isinstance(item, ToolResult))]
     system = [{"role": "system", "content": placement.instructions}] if placement.instructions else []
-    return ([approvals(results)] if results else []) + system + transcript(rest)
+    closing = [{"role": "system", "content": placement.closing}] if placement.closing else []
+    return ([approvals(results)] if results else []) + system + transcript(rest) + closing
 
 
 def resumes(placement: Placement) -> bool:

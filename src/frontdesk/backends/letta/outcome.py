@@ -88,7 +88,7 @@ def parts(rows: Iterable[Row]) -> tuple[Part, ...]:
                         told[runs[call_id]] = replace(run, output=output, is_error=is_error)
                     elif call_id not in answered and row.get("name") != SPEAKS:
                         # Called beside the caller's tools, in the turn before.
-                        told.append(ToolRun(call_id, row.get("name") or "", "", output, is_error))
+                        told.append(ToolRun(call_id, "", "", output, is_error))
             case _:
                 pass
     return tuple(told)

@@ -149,12 +149,19 @@ class Translator:
 
     `failed` is set when Letta reports an error: what came before it is still worth showing, so it is not raised here.
     With `one_call` only the first call of a step is the client's: Letta streams the others too, but does not keep them.
+    `answered` are the calls to which the turn brings the client's results, which Letta may show among its own.
     """
 
     def __init__(
-        self, client_tools: Iterable[str], *, one_call: bool = False, thread_tool: str = "send_message"
+        self,
+        client_tools: Iterable[str],
+        *,
+        answered: Iterable[str] = (),
+        one_call: bool = False,
+        thread_tool: str = "send_message",
     ) -> None:
         self._client_tools = frozenset(client_tools)
+        self._answered = frozenset(answered)
         self._one_call = one_call
         self._thread_tool = thread_tool
         self._names: dict[str, str] = {}  # call id → tool, for calls of either side
@@ -291,7 +298,7 @@ class Translator:
         for item in items:
             call_id = item.tool_call_id or message.tool_call_id or ""
             name = self._names.get(call_id, "")
-            if name == self._thread_tool or name in self._client_tools:
+            if name == self._thread_tool or name in self._client_tools or call_id in self._answered:
                 continue
             if call_id in self._arguments:  # the call itself came without arguments, or with broken ones
                 events.append(ToolRunStarted(call_id, name, "".join(self._arguments.pop(call_id))))

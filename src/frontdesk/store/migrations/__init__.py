@@ -5,7 +5,7 @@ The names are spelled out so that a database that is up to date is recognised wi
 
 from pathlib import Path
 
-from sqlalchemy import Connection, column, inspect, select, table
+from sqlalchemy import Connection, inspect, text
 
 from frontdesk.errors import StoreUnavailable
 
@@ -22,7 +22,7 @@ def version(connection: Connection) -> str | None:
     """The step that was taken last, or None where there are no tables of ours."""
     if not inspect(connection).has_table(VERSION_TABLE):
         return None
-    return connection.scalar(select(column("version_num")).select_from(table(VERSION_TABLE)))
+    return connection.scalar(text(f"SELECT version_num FROM {VERSION_TABLE}"))
 
 
 def upgrade(connection: Connection) -> None:

@@ -1,0 +1,245 @@
+"""/v1/conversations in the Responses API's shapes, and what OpenAI has not: a list, branches, and whose they are.
+
+Source: https://platform.openai.com/docs/api-reference/conversations
+"""
+
+import re
+from typing import Annotated, Any, Literal, TypeVar
+
+import msgspec
+from fastapi import APIRouter, Query, Request
+from msgspec import Meta
+from starlette.responses import JSONResponse
+
+from frontdesk.conversations.archive import Archive, Entry, Told
+from frontdesk.errors import InvalidRequest, NotFound
+from frontdesk.protocols.front import Front, visitor
+from frontdesk.turn import Content, Image, Message, Principal, Reasoning, Role, Text, ToolCall, ToolResult, ToolRun
+
+T = TypeVar("T", bound=msgspec.Struct)
+
+Metadata = Annotated[
+    dict[Annotated[str, Meta(min_length=1, max_length=64)], Annotated[str, Meta(max_length=512)]],
+    Meta(max_length=16),
+]
+Limit = Annotated[int, Query(ge=1, le=100)]
+Order = Literal["asc", "desc"]
+
+
+class Creation(msgspec.Struct):
+    agent: str | None = None
+    model: str | None = None  # the same, as other requests call it
+    metadata: Metadata | None = None
+    items: list[Any] | None = None
+
+
+class Change(msgspec.Struct):
+    metadata: Metadata | None
+
+
+def router(archive: Archive, front: Front) -> APIRouter:
+    routes = APIRouter(tags=["Conversations"])
+
+    def who(request: Request) -> Principal:
+        return visitor(request.scope).principal
+
+    async def read(request: Request, type_: type[T]) -> tuple[T, dict[str, str]]:
+        return parsed(await front.body(request.scope, request.receive), type_)
+
+    @routes.get("/conversations", summary="Your conversations, latest used first")
+    async def listed(  # type: ignore[reportUnusedFunction]
+        request: Request, limit: Limit = 20, after: str = "", agent: str = ""
+    ) -> dict[str, Any]:
+        entries, more = await archive.page(who(request), limit, after, agent)
+        return list_body([conversation_body(entry) for entry in entries], more)
+
+    @routes.post("/conversations", summary="Begin a conversation with an agent", openapi_extra=body_of(Creation))
+    async def create(request: Request) -> JSONResponse:  # type: ignore[reportUnusedFunction]
+        asked, headers = await read(request, Creation)
+        if asked.items:
+            raise InvalidRequest(
+                "A conversation begins empty here: send what was said before as the messages of its first request.",
+                param="items",
+                code="unsupported_parameter",
+            )
+        agent = asked.agent or asked.model
+        if not agent:
+            raise InvalidRequest(
+                "Whose conversation is it to be? Say the agent's name as `agent`; GET /v1/models lists the agents.",
+                param="agent",
+                code="missing_required_parameter",
+            )
+        entry = await archive.create(who(request), agent, asked.metadata or {})
+        return JSONResponse(conversation_body(entry), headers=headers)
+
+    @routes.get("/conversations/{conversation_id}", summary="One conversation")
+    async def get(conversation_id: str, request: Request) -> dict[str, Any]:  # type: ignore[reportUnusedFunction]
+        return conversation_body(await archive.get(who(request), conversation_id))
+
+    @routes.post("/conversations/{conversation_id}", summary="Set its metadata", openapi_extra=body_of(Change))
+    async def update(conversation_id: str, request: Request) -> JSONResponse:  # type: ignore[reportUnusedFunction]
+        asked, headers = await read(request, Change)
+        entry = await archive.describe(who(request), conversation_id, asked.metadata or {})
+        return JSONResponse(conversation_body(entry), headers=headers)
+
+    @routes.delete("/conversations/{conversation_id}", summary="Delete it, here and at the agent's server")
+    async def delete(conversation_id: str, request: Request) -> dict[str, Any]:  # type: ignore[reportUnusedFunction]
+        await archive.delete(who(request), conversation_id)
+        return {"id": conversation_id, "object": "conversation.deleted", "deleted": True}
+
+    @routes.post("/conversations/{conversation_id}/fork", status_code=201, summary="Branch it where it stands")
+    async def fork(conversation_id: str, request: Request) -> dict[str, Any]:  # type: ignore[reportUnusedFunction]
+        return conversation_body(await archive.fork(who(request), conversation_id))
+
+    @routes.get("/conversations/{conversation_id}/items", summary="What was said in it")
+    async def items(  # type: ignore[reportUnusedFunction]
+        conversation_id: str, request: Request, limit: Limit = 20, order: Order = "desc", after: str = ""
+    ) -> dict[str, Any]:
+        told = await archive.told(who(request), conversation_id)
+        if order == "desc":
+            told.reverse()
+        if after:
+            told = told[1 + place_of(told, after) :]
+        return list_body([item_body(each) for each in told[:limit]], len(told) > limit)
+
+    @routes.get("/conversations/{conversation_id}/items/{item_id}", summary="One thing that was said in it")
+    async def item(  # type: ignore[reportUnusedFunction]
+        conversation_id: str, item_id: str, request: Request
+    ) -> dict[str, Any]:
+        for each in await archive.told(who(request), conversation_id):
+            if item_id_of(each) == item_id:
+                return item_body(each)
+        raise NotFound(f"There is no item {item_id[:80]!r} in this conversation.", code="item_not_found")
+
+    return routes
+
+
+# --- requests --------------------------------------------------------------------------------------------------------
+
+
+def parsed(body: bytes, type_: type[T]) -> tuple[T, dict[str, str]]:
+    """A body, and a header that names what of it means nothing here. Raises InvalidRequest."""
+    try:
+        read = msgspec.json.decode(body or b"{}", type=type_)
+        fields = msgspec.json.decode(body or b"{}", type=dict[str, msgspec.Raw])
+    except msgspec.ValidationError as error:
+        raise invalid(str(error)) from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise InvalidRequest(f"The request body is not valid JSON: {error}.", code="invalid_json") from None
+    ignored = sorted(fields.keys() - set(type_.__struct_fields__))
+    plain = [name for name in ignored if name.isascii() and name.isprintable()]
+    return read, {"x-frontdesk-ignored-params": ", ".join(plain)[:1000]} if plain else {}
+
+
+def invalid(message: str) -> InvalidRequest:
+    """``Expected `str`, got `int` - at `$.metadata[...]` `` in OpenAI's terms."""
+    what, _, where = message.partition(" - at ")
+    if missing := re.search(r"missing required field `(\w+)`", what):
+        param = missing[1]
+        return InvalidRequest(f"Missing required parameter: {param!r}.", param=param, code="missing_required_parameter")
+    param = named[1] if (named := re.search(r"\$\.(\w+)", where)) else None
+    code = "invalid_type" if ", got " in what else "invalid_value"
+    place = f" for {param!r}" if param else ""
+    return InvalidRequest(f"Invalid value{place}: {what}.", param=param, code=code)
+
+
+def place_of(told: list[Told], item_id: str) -> int:
+    for place, each in enumerate(told):
+        if item_id_of(each) == item_id:
+            return place
+    raise InvalidRequest("There is no item of this id to go on after.", param="after")
+
+
+def body_of(type_: type[msgspec.Struct]) -> dict[str, Any]:
+    """A request's body as OpenAPI has it."""
+    schema = msgspec.json.schema(type_)["$defs"][type_.__name__]
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+
+
+# --- answers ---------------------------------------------------------------------------------------------------------
+
+
+def list_body(bodies: list[dict[str, Any]], more: bool) -> dict[str, Any]:
+    first, last = (bodies[0]["id"], bodies[-1]["id"]) if bodies else (None, None)
+    return {"object": "list", "data": bodies, "first_id": first, "last_id": last, "has_more": more}
+
+
+def conversation_body(entry: Entry) -> dict[str, Any]:
+    return {
+        "id": entry.id,
+        "object": "conversation",
+        "created_at": int(entry.created),
+        "metadata": dict(entry.metadata),
+        "agent": entry.agent,
+        "agent_id": entry.agent_id,
+        "name": entry.name or None,
+        "title": entry.title or None,
+        "turns": entry.turns,
+        "last_used_at": int(entry.used),
+    }
+
+
+def item_id_of(told: Told) -> str:
+    match told.item:
+        case Message():
+            kind = "msg"
+        case Reasoning():
+            kind = "rs"
+        case ToolCall():
+            kind = "fc"
+        case ToolRun():
+            kind = "mcp"
+        case ToolResult():
+            kind = "fco"
+    return f"{kind}_{told.turn_id.removeprefix('turn_')}_{told.index}"
+
+
+def item_body(told: Told) -> dict[str, Any]:
+    status = "completed" if told.complete else "incomplete"
+    head = {"id": item_id_of(told), "status": status}
+    match told.item:
+        case Message(role, content):
+            parts = [part_body(part, role) for part in content]
+            return {"type": "message", **head, "role": role, "content": parts}
+        case Reasoning(text):
+            return {"type": "reasoning", **head, "summary": [{"type": "summary_text", "text": text}]}
+        case ToolCall(call_id, name, arguments):
+            return {"type": "function_call", **head, "call_id": call_id, "name": name, "arguments": arguments}
+        case ToolResult(call_id, content):
+            return {"type": "function_call_output", **head, "call_id": call_id, "output": output(content)}
+        case ToolRun() as run:
+            return {"type": "mcp_call", **head, **run_body(run)}
+
+
+def run_body(run: ToolRun) -> dict[str, Any]:
+    """The agent's own tool, as one that ran on a server: a client takes every `function_call` for one to be run."""
+    failure = {"type": "mcp_tool_execution_error", "content": [{"type": "text", "text": run.output}]}
+    body = {
+        "server_label": SERVER,
+        "name": run.name,
+        "arguments": run.arguments,
+        "output": None if run.is_error else run.output,
+        "error": failure if run.is_error else None,
+    }
+    return body | ({"status": "failed"} if run.is_error else {})
+
+
+SERVER = "agent"
+"""Where an agent's own tools run."""
+
+
+def part_body(part: Content, role: Role) -> dict[str, Any]:
+    match part:
+        case Text(text) if role == "assistant":
+            return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
+        case Text(text):
+            return {"type": "input_text", "text": text}
+        case Image(url=url):
+            return {"type": "input_image", "detail": "auto", "image_url": url, "file_id": None}
+
+
+def output(content: tuple[Content, ...]) -> str | list[dict[str, Any]]:
+    """A result as the text it is, or with its pictures as parts."""
+    if all(isinstance(part, Text) for part in content):
+        return "".join(part.text for part in content if isinstance(part, Text))
+    return [part_body(part, "user") for part in content]

@@ -1,0 +1,32 @@
+"""Transactions on the simplest of the tables, for tests."""
+
+from collections.abc import Callable
+
+from sqlalchemy import Connection, insert, select, update
+
+from frontdesk.store.tables import owners
+
+
+def add(name: str, beat: int = 0) -> Callable[[Connection], None]:
+    def work(connection: Connection) -> None:
+        connection.execute(insert(owners), {"id": name, "beat": beat, "started": 0.0})
+
+    return work
+
+
+def names(connection: Connection) -> list[str]:
+    return list(connection.scalars(select(owners.c.id).order_by(owners.c.id)))
+
+
+def beat_of(name: str) -> Callable[[Connection], int | None]:
+    return lambda connection: connection.scalar(select(owners.c.beat).where(owners.c.id == name))
+
+
+def count_up(name: str) -> Callable[[Connection], None]:
+    """Read, then write what follows from it: what another writes in between would be lost."""
+
+    def work(connection: Connection) -> None:
+        beat = connection.scalars(select(owners.c.beat).where(owners.c.id == name)).one()
+        connection.execute(update(owners).where(owners.c.id == name).values(beat=beat + 1))
+
+    return work

@@ -1,0 +1,33 @@
+"""The steps lead to the tables that the code believes in."""
+
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, text
+
+from frontdesk.errors import StoreUnavailable
+from frontdesk.store import migrations
+from frontdesk.store.database import Database
+from frontdesk.store.tables import metadata
+
+
+async def test_the_migrated_tables_are_those_of_the_code(database: Database) -> None:
+    def differences(connection: Connection) -> list[object]:
+        options = {"version_table": migrations.VERSION_TABLE, "compare_type": True}
+        return list(compare_metadata(MigrationContext.configure(connection, opts=options), metadata))
+
+    assert await database.read(differences) == []
+
+
+def test_the_newest_step_is_the_one_that_is_named() -> None:
+    assert ScriptDirectory(str(Path(migrations.__file__).parent)).get_current_head() == migrations.REVISION
+
+
+async def test_a_database_of_a_newer_version_is_left_alone(database: Database, database_url: str) -> None:
+    await database.do(lambda tx: tx.execute(text(f"UPDATE {migrations.VERSION_TABLE} SET version_num = '9999'")))
+    with pytest.raises(StoreUnavailable, match="newer Frontdesk"):
+        await Database.open(database_url)
+    assert await database.do(migrations.version) == "9999"
