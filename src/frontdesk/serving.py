@@ -25,6 +25,7 @@ import structlog
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from frontdesk.app import create_app
 from frontdesk.config import Settings
 from frontdesk.door import new_request_id
 from frontdesk.errors import InvalidRequest
@@ -118,8 +119,6 @@ class Server(uvicorn.Server):
 
 def server(settings: Settings, on_start: Callable[[], object] = lambda: None) -> Server:
     """A server not yet started; give `sockets_of(listener)` to its `serve` or `run`."""
-    from frontdesk.app import create_app  # the parent of workers needs nothing of it
-
     config = uvicorn.Config(
         create_app(settings),
         http=Wire,
@@ -192,9 +191,11 @@ def work(number: int, settings: Settings, listener: socket.socket, folder: Path,
 def stop_with_parent(wait_seconds: float) -> None:
     """Stop as if told to when the parent is no more, however it ended; at the latest `wait_seconds` later."""
 
+    parent = multiprocessing.parent_process()
+    assert parent, "this is no worker"
+
     def watch() -> None:
-        if parent := multiprocessing.parent_process():
-            parent.join()
+        parent.join()
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(wait_seconds)
         os._exit(1)

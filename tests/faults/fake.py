@@ -66,11 +66,13 @@ def failed(kind: str, detail: str = "", message: str = "") -> bytes:
 
 
 DONE = b"data: [DONE]\n\n"
+KEPT = b": kept\n\n"
+"""A step ends here, and is kept whatever becomes of the turn. To clients it is a comment."""
 
 
 @dataclass
 class Visit:
-    """One turn at the fake. `heard` is all that its model was given: role and text, what the conversation held first."""
+    """One turn at the fake. `heard` is all that its model was given, the history first: role and text."""
 
     conversation: str
     body: dict[str, Any]
@@ -139,6 +141,8 @@ class FakeLetta:
         app.router.add_post("/v1/conversations/{id}/fork", self._fork)
         app.router.add_post("/v1/conversations/{id}/cancel", self._cancel)
         app.router.add_post("/v1/conversations/{id}/messages", self._turn)
+        app.router.add_get("/v1/agents/{id}/messages", self._messages)
+        app.router.add_post("/v1/agents/{id}/messages/stream", self._turn)
         app.router.add_get("/v1/runs/", self._runs)
         app.router.add_get("/v1/runs/{id}", self._run)
         app.router.add_get("/v1/runs/{id}/messages", self._run)
@@ -309,6 +313,9 @@ class FakeLetta:
         await visit.send(end)
 
     def _note(self, visit: Visit, frame: bytes) -> None:
+        if frame == KEPT:
+            self._histories.setdefault(visit.conversation, []).extend(visit.rows)
+            visit.rows = []
         for data in re.findall(rb"^data: (\{.*\})$", frame, re.MULTILINE):
             with suppress(ValueError):
                 message: Row = json.loads(data)
@@ -367,8 +374,12 @@ class FakeLetta:
 
     async def wait(self) -> None:
         """Until the test opens the gate."""
-        while not self.gate.is_set():
+        while not self.gate.is_set():  # noqa: ASYNC110 - it is opened in another thread
             await asyncio.sleep(0.01)
+
+    def forget(self, conversation: str) -> None:
+        """Somebody has deleted a conversation."""
+        del self._conversations[conversation], self._histories[conversation]
 
     def texts(self, marker: str) -> list[list[str]]:
         """What each turn whose messages hold the marker was given."""
@@ -411,7 +422,7 @@ def add(rows: list[Row], message: Row, run: str) -> None:
                 rows.append({"id": message["id"], "message_type": kind, name: message[name], "run_id": run})
         case "approval_request_message" | "tool_call_message":
             called = dict(message["tool_call"])
-            calls = same["tool_calls"] if goes_on else []
+            calls: list[Row] = same["tool_calls"] if goes_on else []
             if calls and calls[-1]["tool_call_id"] == called["tool_call_id"]:
                 calls[-1]["arguments"] += called["arguments"] or ""
             elif goes_on:

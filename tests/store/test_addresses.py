@@ -35,5 +35,4 @@ async def test_a_password_is_in_no_message_and_in_no_traceback(url: str) -> None
     with pytest.raises(StoreUnavailable) as info:
         await Database.open(url)
     told = "".join(traceback.format_exception(info.value))
-    assert "s3cret" not in told.replace(url, "")
-    assert "s3cret" not in info.value.message
+    assert "s3cret" not in told

@@ -108,13 +108,17 @@ class Ledger:
     async def advance(self, ask: Ask, entry: Entry) -> Entry:
         """Enter it anew if it is the first in line: those before it have changed where it belongs."""
 
+        def is_first(tx: Connection) -> bool:
+            node = records.turn(tx, entry.turn_id)
+            return node is not None and records.first_in_line(tx, node)
+
         def go_on(tx: Connection) -> Entry:
             node = records.turn(tx, entry.turn_id)
             if node is None or not records.first_in_line(tx, node):
                 return entry
             return self._enter(tx, ask, spot(tx, ask, entry.turn_id), entry)
 
-        return await self._database.do(go_on)
+        return await self._database.do(go_on) if await self._database.read(is_first) else entry
 
     def _enter(self, tx: Connection, ask: Ask, found: Spot, entry: Entry | None) -> Entry:
         now = time.time()
@@ -213,9 +217,12 @@ class Ledger:
         def ended(tx: Connection) -> None:
             reply = codec.reply_text(Saved(tuple(said))) if said else ""
             values = {"state": state, "error": code, "reply": reply, "ended": time.time(), "dedupe": None}
-            records.change_turn(tx, entry.turn_id, **values)
+            row = records.conversation(tx, entry.conversation.id)
             if kept:
                 records.change_conversation(tx, entry.conversation.id, head=entry.turn_id)
+            elif row and row.thread:
+                values["parent"] = row.head  # others may have come before it since it was entered
+            records.change_turn(tx, entry.turn_id, **values)
             if kept and rest:
                 node = records.turn(tx, entry.turn_id)
                 assert node is not None

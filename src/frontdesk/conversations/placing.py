@@ -139,7 +139,13 @@ def own(tx: Connection, ask: Ask, mine: str) -> Spot:
         return Spot(Identity.NEW, kind="own", known=len(ask.turn.history))
     parent = records.turn(tx, row.head) if row.head else None
     return Spot(
-        Identity.LINEAGE, row, parent, len(ask.turn.history), waits=busy(tx, row, mine), owed=owed(tx, row), kind="own"
+        Identity.LINEAGE,
+        row,
+        parent,
+        len(ask.turn.history),
+        waits=busy(tx, row, mine),
+        owed=owed(tx, ask, row),
+        kind="own",
     )
 
 
@@ -157,7 +163,7 @@ def in_pin(tx: Connection, ask: Ask, mine: str) -> Spot:
         if row is None or not usable(row):
             return Spot(Identity.HEADER, family=family)
         parent = records.turn(tx, row.head) if row.head else None
-        return Spot(Identity.HEADER, row, parent, waits=busy(tx, row, mine), owed=owed(tx, row))
+        return Spot(Identity.HEADER, row, parent, waits=busy(tx, row, mine), owed=owed(tx, ask, row))
     found = by_lineage(tx, ask, mine, family, current) or Spot(Identity.HEADER, family=family)
     return replace(found, identity=Identity.HEADER)
 
@@ -189,10 +195,15 @@ def busy(tx: Connection, row: Conversation, mine: str) -> bool:
     return bool(line) and line[0].id != mine
 
 
-def owed(tx: Connection, row: Conversation) -> tuple[Item, ...]:
-    """What the agent never heard, because it was cancelled: what was asked, and what the client saw of the answer."""
+def owed(tx: Connection, ask: Ask, row: Conversation) -> tuple[Item, ...]:
+    """What the agent never heard, because it was cancelled: what was asked, and what the client saw of the answer.
+
+    But not what is being asked again just now.
+    """
     told: list[Item] = []
     for turn in records.dropped_in(tx, row.id, row.head):
+        if turn.request and turn.request == ask.request:
+            continue
         told += codec.items_of(turn.input)
         told += [part for part in codec.reply_of(turn.reply).parts if isinstance(part, Message)]
     return tuple(told)
