@@ -23,6 +23,7 @@ def test_version_and_help(run: Run) -> None:
     ("name", "value", "line"),
     [
         ("FRONTDESK_PORT", "http", "port (FRONTDESK_PORT): Input should be a valid integer"),
+        ("FRONTDESK_WORKERS", "0", "workers (FRONTDESK_WORKERS): Input should be greater than or equal to 1"),
         ("REMOVE_SYSTEM_PROMPT", "perhaps", "remove_system_prompt (REMOVE_SYSTEM_PROMPT): Input should be"),
         ("FRONTDESK_KEYS", '[{"name": "a", "sha256": "x"}]', "[[keys]] 1, sha256: String should match"),
         ("FRONTDESK_ON_DISCONNECT", "never", "on_disconnect (FRONTDESK_ON_DISCONNECT): use detach"),
@@ -54,20 +55,22 @@ def test_listening_for_everybody_needs_keys(run: Run) -> None:
     assert "FRONTDESK_API_KEYS" in result.stderr
 
 
-def test_a_port_in_use_is_one_clear_line(run: Run) -> None:
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_port_in_use_is_one_clear_line(run: Run, workers: str) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        result = run("serve", "--port", str(port))
+        result = run("serve", "--port", str(port), "--workers", workers)
     assert result.exit_code == 1
     assert f"error: Port {port} on 127.0.0.1 is already in use." in result.stderr
     assert f"--port {port + 1}" in result.stderr
 
 
-def test_a_data_folder_that_cannot_be_used_is_told(run: Run, tmp_path: Path) -> None:
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_data_folder_that_cannot_be_used_is_told(run: Run, tmp_path: Path, workers: str) -> None:
     (tmp_path / "file").write_text("")
-    result = run("serve", "--port", "0", FRONTDESK_DATA_DIR=str(tmp_path / "file"))
+    result = run("serve", "--port", "0", "--workers", workers, FRONTDESK_DATA_DIR=str(tmp_path / "file"))
     assert "error: The gateway cannot start: " in result.stderr
     assert result.exit_code == 1
 

@@ -3,7 +3,7 @@
 import json
 import re
 import signal
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import contextmanager, suppress
 from http.client import HTTPConnection
 from pathlib import Path
@@ -18,7 +18,7 @@ from tests.faults.process import Process
 from tests.faults.watch import until
 
 START_SECONDS = 60.0
-MODELS = 'frontdesk_requests_total{method="GET",route="/v1/models",status="200"}'
+REQUESTS = 'frontdesk_requests_total{method="GET",route="/health/live",status="200"}'
 TURNS = 'frontdesk_turns_total{agent="Milo",backend="letta",outcome="stop"}'
 ACTIVE = 'frontdesk_active_turns{backend="letta"}'
 
@@ -120,7 +120,7 @@ def serving(folder: Path, letta_url: str, workers: int) -> Generator[Gateway]:
         gateway.end()
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def fake() -> Generator[FakeLetta]:
     with fake_letta() as fake:
 
@@ -134,69 +134,88 @@ def fake() -> Generator[FakeLetta]:
         yield fake
 
 
-def test_all_of_them_serve_and_whichever_is_asked_tells_the_metrics_of_all(fake: FakeLetta, tmp_path: Path) -> None:
-    with serving(tmp_path, fake.url, 3) as gateway:
-        served: set[int] = set()
-        asked: list[int] = []
-        until(lambda: served.add(gateway.worker_of(gateway.call("/v1/models"))) or asked.append(1) or len(served) == 3)
-        for number in range(6):
-            assert "[DONE]" in gateway.stream(f"Hello {number}").rest()
-        told: dict[int, tuple[float, float]] = {}
-
-        def ask_one() -> None:
-            call = gateway.call("/metrics")
-            page = call.rest()
-            told[gateway.worker_of(call)] = series(page, MODELS), series(page, TURNS)
-
-        until(lambda: ask_one() or len(told) == 3)
-        assert set(told.values()) == {(len(asked), 6)}
-        memory = sum(psutil.Process(pid).memory_info().rss for pid in gateway.pids)
-        assert gateway.metric("process_resident_memory_bytes") == pytest.approx(memory, rel=0.2)
-
-
-def test_a_killed_worker_is_replaced_and_what_it_counted_stays(fake: FakeLetta, tmp_path: Path) -> None:
+@pytest.fixture
+def gateway(fake: FakeLetta, tmp_path: Path) -> Generator[Gateway]:
     with serving(tmp_path, fake.url, 2) as gateway:
-        for number in range(6):
-            gateway.stream(f"Hello {number}").rest()
-        running = [gateway.stream("#waiting# one")]
-        doomed = gateway.worker_of(running[0])
-        until(
-            lambda: (
-                running.append(gateway.stream(f"#waiting# {len(running)}")) or gateway.worker_of(running[-1]) != doomed
-            )
-        )
-        assert gateway.metric(ACTIVE) == len(running)
-        psutil.Process(doomed).kill()
-        gateway.wait_until_serving(3)
-        assert (gateway.metric(ACTIVE), gateway.metric(TURNS)) == (1, 6)
-        fake.gate.set()
-        assert "[DONE]" in running[-1].rest()
-        until(lambda: (gateway.metric(ACTIVE), gateway.metric(TURNS)) == (0, 7))
-        ended = gateway.said("worker ended")
-        assert [line["reason"] for line in ended] == [f"a worker ended with exit code {-signal.SIGKILL}"]
+        yield gateway
 
 
-def test_told_to_stop_all_finish_what_they_run_and_end(fake: FakeLetta, tmp_path: Path) -> None:
-    with serving(tmp_path, fake.url, 2) as gateway:
-        family = gateway.family()
-        running = [gateway.stream("#waiting# one")]
-        until(
-            lambda: (
-                running.append(gateway.stream(f"#waiting# {len(running)}"))
-                or len({gateway.worker_of(call) for call in running}) == 2
-            )
-        )
-        gateway.popen.send_signal(signal.SIGTERM)
-        until(lambda: refuses(gateway.url), lambda: "it still takes requests")
-        fake.gate.set()
-        for call in running:
-            text = call.rest()
-            assert "there." in text
-            assert "[DONE]" in text
-        assert gateway.popen.wait(10) == 0
-        _, alive = psutil.wait_procs(family, 5)
-        assert alive == []
-        assert "Traceback" not in gateway.text
+@pytest.fixture(scope="module")
+def three(fake: FakeLetta, tmp_path_factory: pytest.TempPathFactory) -> Generator[Gateway]:
+    """A gateway with three workers, for tests that leave it as it was."""
+    with serving(tmp_path_factory.mktemp("three"), fake.url, 3) as gateway:
+        yield gateway
+
+
+def calls_to(gateway: Gateway, workers: int, call: Callable[[], Call]) -> list[Call]:
+    """Call until so many workers have answered, for whoever is free takes the next connection."""
+    calls: list[Call] = []
+
+    def enough() -> bool:
+        calls.append(call())
+        return len({gateway.worker_of(each) for each in calls}) == workers
+
+    until(enough)
+    return calls
+
+
+def test_all_workers_serve_and_whichever_is_asked_tells_the_metrics_of_all(three: Gateway) -> None:
+    before = three.metric(TURNS)
+    asked = calls_to(three, 3, lambda: three.call("/health/live"))
+    for number in range(6):
+        assert "[DONE]" in three.stream(f"Hello {number}").rest()
+    pages = [call.rest() for call in calls_to(three, 3, lambda: three.call("/metrics"))]
+    assert {series(page, REQUESTS) for page in pages} == {len(asked)}
+    assert {series(page, TURNS) - before for page in pages} == {6}
+    memory = sum(psutil.Process(pid).memory_info().rss for pid in three.pids[-3:])
+    assert series(pages[-1], "process_resident_memory_bytes") == pytest.approx(memory, rel=0.2)
+
+
+def test_a_killed_worker_is_replaced_and_what_it_counted_stays(three: Gateway, fake: FakeLetta) -> None:
+    for number in range(6):
+        three.stream(f"Good morning {number}").rest()
+    before, serving = three.metric(TURNS), len(three.pids)
+    fake.gate.clear()
+    running = calls_to(three, 2, lambda: three.stream("#waiting#"))
+    assert three.metric(ACTIVE) == len(running)
+    doomed = three.worker_of(running[0])
+    psutil.Process(doomed).kill()
+    three.wait_until_serving(serving + 1)
+    left = [call for call in running if three.worker_of(call) != doomed]
+    assert (three.metric(ACTIVE), three.metric(TURNS)) == (len(left), before)
+    fake.gate.set()
+    for call in left:
+        assert "[DONE]" in call.rest()
+    until(lambda: (three.metric(ACTIVE), three.metric(TURNS)) == (0, before + len(left)))
+    assert three.said("worker ended")[-1]["reason"] == f"a worker ended with exit code {-signal.SIGKILL}"
+
+
+def test_told_to_stop_all_finish_what_they_run_and_end(gateway: Gateway, fake: FakeLetta) -> None:
+    fake.gate.clear()
+    family = gateway.family()
+    running = calls_to(gateway, 2, lambda: gateway.stream("#waiting#"))
+    gateway.popen.send_signal(signal.SIGTERM)
+    until(lambda: refuses(gateway.url), lambda: "it still takes requests")
+    fake.gate.set()
+    for call in running:
+        text = call.rest()
+        assert "there." in text
+        assert "[DONE]" in text
+    assert gateway.popen.wait(10) == 0
+    assert outlived(family) == []
+    assert "Traceback" not in gateway.text
+
+
+def test_no_worker_outlives_its_parent(gateway: Gateway) -> None:
+    family = gateway.family()
+    assert len(family) >= 2
+    gateway.popen.kill()
+    assert outlived(family) == []
+    assert refuses(gateway.url)
+
+
+def outlived(family: list[psutil.Process]) -> list[psutil.Process]:
+    return psutil.wait_procs(family, 15)[1]
 
 
 def refuses(url: str) -> bool:
@@ -207,37 +226,17 @@ def refuses(url: str) -> bool:
     return False
 
 
-def test_no_worker_outlives_its_parent(fake: FakeLetta, tmp_path: Path) -> None:
-    with serving(tmp_path, fake.url, 2) as gateway:
-        family = gateway.family()
-        assert len(family) >= 2
-        gateway.popen.kill()
-        _, alive = psutil.wait_procs(family, 15)
-        assert alive == []
-        assert refuses(gateway.url)
-
-
-def test_a_worker_that_cannot_start_is_tried_again_later_as_long_as_another_serves(
-    fake: FakeLetta, tmp_path: Path
+def test_a_worker_that_cannot_start_is_tried_again_while_another_serves_and_else_all_ends(
+    gateway: Gateway, tmp_path: Path
 ) -> None:
-    with serving(tmp_path, fake.url, 2) as gateway:
-        secret = (tmp_path / "secret").read_text()
-        (tmp_path / "secret").write_text("")
-        psutil.Process(gateway.pids[0]).kill()
-        until(lambda: len(gateway.said("worker ended")) == 3, lambda: gateway.text, START_SECONDS)
-        killed, first, second = gateway.said("worker ended")
-        assert killed["next_in_seconds"] < first["next_in_seconds"] < second["next_in_seconds"]
-        assert "is empty" in second["reason"]
-        assert httpx.get(f"{gateway.url}/v1/models").is_success
-        (tmp_path / "secret").write_text(secret)
-        gateway.wait_until_serving(3)
-
-
-def test_it_ends_when_none_serves_and_none_can(fake: FakeLetta, tmp_path: Path) -> None:
-    with serving(tmp_path, fake.url, 2) as gateway:
-        (tmp_path / "secret").write_text("")
-        for pid in gateway.pids:
-            psutil.Process(pid).kill()
-        assert gateway.popen.wait(START_SECONDS) == 1
-        assert "error: The gateway cannot start: the secret in" in gateway.text
-        assert "Traceback" not in gateway.text
+    (tmp_path / "secret").write_text("")
+    psutil.Process(gateway.pids[0]).kill()
+    until(lambda: len(gateway.said("worker ended")) == 3, lambda: gateway.text, START_SECONDS)
+    pauses = [line["next_in_seconds"] for line in gateway.said("worker ended")]
+    assert pauses == sorted(set(pauses)), "each is longer than the one before"
+    assert "is empty" in gateway.said("worker ended")[-1]["reason"]
+    assert httpx.get(f"{gateway.url}/v1/models").is_success
+    psutil.Process(gateway.pids[1]).kill()
+    assert gateway.popen.wait(START_SECONDS) == 1
+    assert "error: The gateway cannot start: the secret in" in gateway.text
+    assert "Traceback" not in gateway.text

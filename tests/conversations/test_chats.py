@@ -378,10 +378,10 @@ async def test_the_id_that_an_answer_gives_is_a_pin(fake: FakeLetta, milo: Chat,
 
 async def test_two_pins_that_say_the_same_never_meet(fake: FakeLetta, milo: Chat, mark: str) -> None:
     said = [user(f"Hello {mark}")]
-    one, other = (await tell(fake, milo, said, pin=f"{mark} {name}") for name in "ab")
+    one, other = [await tell(fake, milo, said, pin=f"{mark} {name}") for name in "ab"]
     assert one.text == other.text
     said += [one.answer.message, user("on")]
-    one_on, other_on = (await tell(fake, milo, said, pin=f"{mark} {name}") for name in "ab")
+    one_on, other_on = [await tell(fake, milo, said, pin=f"{mark} {name}") for name in "ab"]
     assert (one_on.conversation, other_on.conversation) == (one.conversation, other.conversation)
     neither = await tell(fake, milo, said)
     assert neither.conversation not in (one.conversation, other.conversation)

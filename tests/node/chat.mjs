@@ -133,6 +133,19 @@ const scenarios = {
     }
     return { heard: text.includes(`Hello ${marker}`), then: (await ask({ messages: [user("@say Still here.")] })).choices[0].message.content };
   },
+
+  // The first try times out; the second, which the client makes by itself, hears the answer.
+  async retried() {
+    const impatient = new OpenAI({ apiKey: "none", baseURL, maxRetries: 1, timeout: 3000 });
+    const messages = [user(`@slow 4\n@say Late ${marker}`)];
+    const { data, response } = await impatient.chat.completions.create({ model, messages }).withResponse();
+    messages.push(data.choices[0].message, user(`@say Next ${marker}`));
+    return {
+      late: data.choices[0].message.content,
+      replayed: response.headers.get("idempotency-replayed"),
+      next: (await create({ messages })).choices[0].message.content,
+    };
+  },
 };
 
 process.stdout.write(JSON.stringify(await scenarios[scenario]()));

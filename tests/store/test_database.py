@@ -3,10 +3,8 @@
 import asyncio
 import subprocess
 import sys
-import time
 
 import pytest
-import uvloop
 from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
@@ -99,31 +97,6 @@ async def test_what_only_reads_cannot_write(database: Database) -> None:
     with pytest.raises(StoreUnavailable):
         await database.read(add("a"))
     assert await database.read(names) == []
-
-
-def test_a_busy_event_loop_does_not_starve_transactions(database_url: str) -> None:
-    """A thread that has to fight for the interpreter would take from seconds to forever; so it is with uvloop."""
-
-    async def keep_busy() -> None:
-        while True:
-            until = time.perf_counter() + 0.0005
-            while time.perf_counter() < until:
-                pass
-            await asyncio.sleep(0)
-
-    async def count_while_busy() -> int | None:
-        database = await Database.open(database_url)
-        await database.do(add("a"))
-        busy = asyncio.create_task(keep_busy())
-        async with asyncio.timeout(10):
-            for _ in range(50):
-                await database.do(count_up("a"))
-        busy.cancel()
-        counted = await database.read(beat_of("a"))
-        await database.aclose()
-        return counted
-
-    assert uvloop.run(count_while_busy()) == 50
 
 
 async def test_a_closed_store_says_so(database: Database) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import os
 import shutil
 import stat
+import statistics
 import subprocess
 import sys
 import threading
@@ -62,6 +63,26 @@ async def test_reading_does_not_wait_for_writing(database: Database) -> None:
     leave.set()
     await writing
     assert await database.read(names) == ["a", "b"]
+
+
+async def test_a_short_transaction_does_not_fight_a_busy_event_loop_for_the_interpreter(database: Database) -> None:
+    """It is done before the loop has gone round a few times. Else a thread may wait for seconds."""
+    rounds = 0
+
+    async def keep_busy() -> None:
+        nonlocal rounds
+        while True:
+            rounds += 1
+            await asyncio.sleep(0)
+
+    async def rounds_of_one() -> int:
+        before = rounds
+        await database.read(names)
+        return rounds - before
+
+    busy = asyncio.create_task(keep_busy())
+    assert statistics.median([await rounds_of_one() for _ in range(51)]) < 10
+    busy.cancel()
 
 
 async def test_a_file_that_vanishes_is_missed_until_it_is_back(database: Database, file: Path) -> None:
