@@ -163,6 +163,7 @@ def letta_backend(server: LettaServer, settings: Settings, metrics: Metrics | No
             include_hidden=server.include_hidden or settings.include_hidden,
             include_sleeptime=server.include_sleeptime or settings.include_sleeptime,
             silence_seconds=settings.silence_seconds,
+            busy_seconds=settings.queue_wait_seconds,
         ),
         LettaClient(server.url, server.api_key.get_secret_value(), server.project, watch),
         Recorder(settings.record_dir),

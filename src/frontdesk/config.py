@@ -120,7 +120,7 @@ class Settings(BaseSettings):
     """How a request finds its conversation: by its name or by what was said before (`auto`), by name alone
     (`pinned_only`), not at all (`stateless`), or always in the agent's own thread (`single`)."""
     modes: dict[str, ConversationMode] = {}
-    """The same for single agents, by name or id: `Milo = "single"`. A key's `mode` and a model's suffix go before it."""
+    """The same for single agents, by name or id: `Milo = "single"`. A key's `mode` and a model's suffix go first."""
     unknown_history: Literal["seed", "stateless", "reject"] = "seed"
     """A transcript nobody here wrote: `seed` takes it up, `stateless` does for this one request, `reject` is a 400."""
     conversation_headers: Names = ("x-frontdesk-conversation",)

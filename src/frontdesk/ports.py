@@ -1,6 +1,6 @@
 """What the gateway needs from outside, as small Protocols."""
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -49,6 +49,14 @@ class Kept:
 
 
 Outcome = Running | Dropped | Kept
+
+
+class Agents(Protocol):
+    """Who is known by an id, and where they are."""
+
+    async def by_id(self, backend: str, agent_id: str) -> Agent | None: ...
+
+    def backend(self, agent: Agent) -> "Backend": ...
 
 
 class Backend(Protocol):
@@ -109,8 +117,14 @@ class Backend(Protocol):
         """What of a turn's input is not in the conversation, after its run has ended."""
         ...
 
-    async def outcome(self, turn_id: str, agent: Agent, thread: Thread, run_id: str = "") -> Outcome:
-        """What became of a turn of which nobody has heard the end."""
+    async def outcome(
+        self, turn_id: str, agent: Agent, thread: Thread, run_id: str = "", call_ids: Collection[str] = ()
+    ) -> Outcome:
+        """What became of a turn of which nobody has heard the end. `call_ids` are the calls it answered, if it did."""
+        ...
+
+    async def stop(self, turn_id: str, agent: Agent, thread: Thread, run_id: str = "") -> None:
+        """End whatever runs there of a turn."""
         ...
 
     async def generate(self, agent: Agent, prompt: str) -> str:

@@ -201,11 +201,9 @@ class Identity(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Thread:
-    """A conversation at the backend, by the backend's own id. `own`: the agent's one thread, shared by all its callers."""
+    """A conversation at the backend, by the backend's own id. `own`: the agent's one thread, shared by its callers."""
 
     id: str
-    system: str = ""
-    pin: str = ""
     own: bool = False
 
 

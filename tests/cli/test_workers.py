@@ -179,9 +179,9 @@ def test_a_killed_worker_is_replaced_and_what_it_counted_stays(three: Gateway, f
     running = calls_to(three, 2, lambda: three.stream("#waiting#"))
     assert three.metric(ACTIVE) == len(running)
     doomed = three.worker_of(running[0])
+    left = [call for call in running if three.worker_of(call) != doomed]
     psutil.Process(doomed).kill()
     three.wait_until_serving(serving + 1)
-    left = [call for call in running if three.worker_of(call) != doomed]
     assert (three.metric(ACTIVE), three.metric(TURNS)) == (len(left), before)
     fake.gate.set()
     for call in left:

@@ -73,7 +73,7 @@ def test_words_and_the_beginnings_of_lines_do_count(one: str, other: str) -> Non
     "aside",
     [
         '<details type="reasoning" done="true" duration="3">\n<summary>Thought for 3 s</summary>\n> hm\n</details>\n',
-        '<details type="tool_calls" done="true" id="call_1" name="f" arguments="{}">\n<summary>f</summary>\n</details>\n',
+        '<details type="tool_calls" done="true" id="call_1" name="f">\n<summary>f</summary>\n</details>\n',
         "<details type=reasoning>hm</details>",
         "<think>\nhm\n</think>\n\n",
         "<thinking>hm</thinking>",

@@ -3,14 +3,15 @@
 import asyncio
 import re
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from prometheus_client import REGISTRY
+from prometheus_client import REGISTRY, values
 from prometheus_client.parser import text_string_to_metric_families
 
 from frontdesk.errors import AgentTimeout, BackendError, ProviderRateLimited
-from frontdesk.observe.metrics import Metrics
+from frontdesk.observe.metrics import SHARED, Metrics, forget, share
 from frontdesk.turn import (
     Event,
     ReasoningDelta,
@@ -22,6 +23,7 @@ from frontdesk.turn import (
     TurnFinished,
     Usage,
 )
+from tests.faults.watch import until
 
 DOCS = Path(__file__).parents[2] / "docs" / "metrics.md"
 
@@ -183,3 +185,99 @@ def test_watching_an_event_costs_little() -> None:
             meter.batch(batch)
         best = min(best, time.perf_counter() - began)
     assert best / 1000 < 3e-6
+
+
+# --- several processes that share a folder -----------------------------------------------------------------------
+
+Worker = Callable[[int], Metrics]
+
+
+@pytest.fixture
+def worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Worker:
+    """Makes the metrics of a worker by its number, as its process would."""
+    monkeypatch.setenv(SHARED, "")
+    monkeypatch.setattr(values, "ValueClass", values.ValueClass)
+
+    def worker(number: int) -> Metrics:
+        share(tmp_path, number)
+        return Metrics()
+
+    return worker
+
+
+def busy(metrics: Metrics) -> None:
+    """A bit of everything that is measured."""
+    meter = metrics.turn("letta", "Milo")
+    meter.batch([TextDelta("a"), TurnFinished(StopReason.STOP, Usage(input_tokens=3, output_tokens=2))])
+    meter.end(None)
+    metrics.request("GET", "/v1/models", 200, 0.02)
+    metrics.error("model_not_found")
+    metrics.backend_call("letta", "agents", 0.02, ok=True)
+    metrics.waiting(lambda: 2)
+
+
+def test_workers_are_added_up_whichever_is_asked(worker: Worker) -> None:
+    one, two = worker(0), worker(1)
+    for metrics in (one, two, two):
+        metrics.request("GET", "/v1/models", 200, 0.02)
+        metrics.turn("letta", "Milo")
+    for metrics in (one, two):
+        seen = samples(metrics)
+        assert seen["requests_total{method=GET,route=/v1/models,status=200}"] == 3
+        assert seen["request_duration_seconds_bucket{le=0.025,method=GET,route=/v1/models}"] == 3
+        assert seen["request_duration_seconds_bucket{le=0.01,method=GET,route=/v1/models}"] == 0
+        assert seen["active_turns{backend=letta}"] == 3
+
+
+def test_several_workers_have_the_series_of_one(worker: Worker) -> None:
+    alone = Metrics()
+    shared = worker(0)
+    other = worker(1)
+    for metrics in (alone, shared, other):
+        busy(metrics)
+    families = text_string_to_metric_families(shared.render()[0].decode())
+    assert {(family.name, family.type, family.documentation) for family in families} == {
+        (family.name, family.type, family.documentation)
+        for family in text_string_to_metric_families(alone.render()[0].decode())
+    }
+    plain = {re.sub(r"(?<=[{,])(\w+)=[^,}]*", r"\1", name) for name in samples(alone)}
+    assert {re.sub(r"(?<=[{,])(\w+)=[^,}]*", r"\1", name) for name in samples(shared)} == plain
+    assert "_created" not in shared.render()[0].decode()
+
+
+def test_turns_that_wait_are_added_up_as_they_change(worker: Worker) -> None:
+    lines = [1, 2], [3]
+    one, two = worker(0), worker(1)
+    one.waiting(lambda: len(lines[0]))
+    two.waiting(lambda: len(lines[1]))
+    until(lambda: samples(one)["waiting_turns{}"] == 3)
+    lines[1].clear()
+    until(lambda: samples(one)["waiting_turns{}"] == 2)
+
+
+def test_the_process_is_measured_for_all_of_them(worker: Worker) -> None:
+    alone = Metrics()
+    one, _ = worker(0), worker(1)
+    for name in ("process_resident_memory_bytes{}", "process_open_fds{}", "process_cpu_seconds_total{}"):
+        # this process, counted twice
+        until(lambda name=name: samples(one)[name] == pytest.approx(2 * samples(alone)[name], rel=0.2), seconds=5)
+    start = samples(alone)["process_start_time_seconds{}"]
+    assert samples(one)["process_start_time_seconds{}"] == start
+
+
+def test_what_a_dead_worker_counted_stays_and_the_next_one_goes_on(worker: Worker, tmp_path: Path) -> None:
+    one, two = worker(0), worker(1)
+    for metrics in (one, two):
+        metrics.error("backend_unavailable")
+        metrics.turn("letta", "Milo")
+    forget(tmp_path, 1)
+    files = set(tmp_path.iterdir())
+    assert samples(one)["errors_total{code=backend_unavailable}"] == 2
+    assert samples(one)["active_turns{backend=letta}"] == 1
+    again = worker(1)
+    again.error("backend_unavailable")
+    again.turn("letta", "Milo")
+    assert samples(one)["errors_total{code=backend_unavailable}"] == 3
+    assert samples(one)["active_turns{backend=letta}"] == 2
+    assert {file.name.rpartition("_")[2] for file in tmp_path.iterdir()} == {"0.db", "1.db"}
+    assert files <= set(tmp_path.iterdir())

@@ -13,7 +13,11 @@ from letta_client import Letta
 from openai import AsyncOpenAI
 from pydantic import TypeAdapter
 
+from frontdesk.app import letta_backend
+from frontdesk.config import LettaServer, Settings
+from frontdesk.demo.local_letta import LocalLetta
 from frontdesk.testing import ScriptedModel
+from frontdesk.turn import Agent, Thread
 from tests.faults.asking import create
 from tests.faults.fake import DONE, FakeLetta, Visit, event, fake_letta, ping, say, stop, usage
 from tests.faults.watch import eventually
@@ -77,17 +81,14 @@ async def waiting(visit: Visit) -> AsyncGenerator[bytes, None]:
     yield stop("cancelled")
 
 
-async def talk(client: AsyncOpenAI, *texts: str, model: str = "Milo", **headers: str) -> str:
+async def talk(client: AsyncOpenAI, *texts: str, model: str = "Milo", pin: str = "") -> str:
     """A chat of so many turns, as a client has it that sends everything each time. Gives its id."""
-    messages: list[dict[str, str]] = []
+    messages: list[Any] = []
     answer: Any = None
     for text in texts:
         messages.append({"role": "user", "content": text})
-        sent = {"x-frontdesk-conversation": headers["pin"]} if "pin" in headers else {}
         answer = await client.chat.completions.with_raw_response.create(
-            model=model,
-            messages=messages,
-            extra_headers=sent,  # pyright: ignore[reportArgumentType]
+            model=model, messages=messages, extra_headers={ID_HEADER: pin} if pin else {}
         )
         messages.append({"role": "assistant", "content": answer.parse().choices[0].message.content})
     return answer.headers[ID_HEADER]
@@ -109,11 +110,8 @@ async def post(gateway: Served, path: str, **sent: Any) -> httpx.Response:
 
 async def said(client: AsyncOpenAI, conversation_id: str) -> list[tuple[str, str]]:
     """The messages of a conversation, oldest first."""
-    return [
-        (item.role, item.content[0].text)
-        async for item in client.conversations.items.list(conversation_id, order="asc", limit=2)
-        if item.type == "message"
-    ]
+    items: Any = client.conversations.items.list(conversation_id, order="asc", limit=2)
+    return [(item.role, item.content[0].text) async for item in items if item.type == "message"]
 
 
 # --- one conversation ------------------------------------------------------------------------------------------------
@@ -162,10 +160,13 @@ async def test_metadata_has_openais_limits(
 
 
 async def test_what_is_no_json_and_what_is_too_large_is_refused(faked: Served) -> None:
-    codes: list[str] = []
-    for body in (b"{", b'{"agent": "\xff"}', bytes(21 * 2**20)):
-        codes.append((await post(faked, "/conversations", content=body)).json()["error"]["code"])
-    assert codes == ["invalid_json", "invalid_json", "request_too_large"]
+    bodies = (b"{", b'{"agent": "\xff"}', bytes(21 * 2**20))
+    answers = [await post(faked, "/conversations", content=body) for body in bodies]
+    assert [answer.json()["error"]["code"] for answer in answers] == [
+        "invalid_json",
+        "invalid_json",
+        "request_too_large",
+    ]
 
 
 async def test_the_largest_metadata_is_kept(anne: AsyncOpenAI) -> None:
@@ -248,9 +249,9 @@ async def test_items_have_the_shapes_of_the_responses_api(anne: AsyncOpenAI) -> 
 async def test_a_tool_of_the_callers_is_a_function_call_and_its_output(anne: AsyncOpenAI) -> None:
     from openai.types.conversations import ConversationItem
 
-    tool = {"type": "function", "function": {"name": "look", "parameters": {"type": "object", "properties": {}}}}
+    tool: Any = {"type": "function", "function": {"name": "look", "parameters": {"type": "object", "properties": {}}}}
     messages: list[Any] = [{"role": "user", "content": '#call look {"at":"it"}#'}]
-    asked = await anne.chat.completions.with_raw_response.create(model="Milo", messages=messages, tools=[tool])  # type: ignore[list-item]
+    asked = await anne.chat.completions.with_raw_response.create(model="Milo", messages=messages, tools=[tool])
     conversation_id = asked.headers[ID_HEADER]
     message = asked.parse().choices[0].message
     assert message.tool_calls
@@ -348,7 +349,7 @@ async def carol(fake: FakeLetta, tmp_path: Path) -> AsyncGenerator[AsyncOpenAI]:
 
 
 async def test_a_list_of_nothing_is_a_list(carol: AsyncOpenAI) -> None:
-    nothing = {"object": "list", "data": [], "first_id": None, "last_id": None, "has_more": False}
+    nothing: dict[str, Any] = {"object": "list", "data": [], "first_id": None, "last_id": None, "has_more": False}
     assert await listed(carol) == nothing
 
 
@@ -634,3 +635,17 @@ async def test_a_real_lettas_tools_are_told_as_what_they_were(
     types = [item.type async for item in client.conversations.items.list(conversation_id, order="asc")]
     assert types[0] == "message"
     assert "mcp_call" in types
+
+
+async def test_a_real_letta_has_nothing_against_deleting_what_went_with_its_agent(
+    client: AsyncOpenAI, letta: LocalLetta, letta_api: Letta, make_agent: Callable[..., Any]
+) -> None:
+    agent = make_agent()
+    await talk(client, "@say One", model=agent.name)
+    (thread,) = letta_api.conversations.list(agent_id=agent.id)
+    letta_api.agents.delete(agent.id)
+    backend = letta_backend(LettaServer(base_url=letta.base_url), Settings(_env_file=None))  # type: ignore[call-arg]
+    try:
+        await backend.delete(Agent(agent.id, "", "letta"), Thread(thread.id.removeprefix("conv-")))
+    finally:
+        await backend.aclose()

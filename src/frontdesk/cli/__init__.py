@@ -8,6 +8,7 @@ from typer.core import TyperGroup
 from frontdesk import __version__
 from frontdesk.cli.agents import agents
 from frontdesk.cli.chat import chat
+from frontdesk.cli.conversations import conversations
 from frontdesk.cli.demo import demo
 from frontdesk.cli.doctor import doctor
 from frontdesk.cli.page import Trouble, out, tell
@@ -52,3 +53,4 @@ def frontdesk(
 
 for command in (serve, agents, chat, doctor, demo):
     app.command()(command)
+app.add_typer(conversations, name="conversations")

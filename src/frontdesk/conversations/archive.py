@@ -7,6 +7,7 @@ import time
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 from sqlalchemy import Connection
 
@@ -14,12 +15,12 @@ from frontdesk.conversations.desk import scope_of
 from frontdesk.conversations.housekeeping import Housekeeping
 from frontdesk.conversations.ids import CALL, CONVERSATION, Ids
 from frontdesk.conversations.tasks import shortened
-from frontdesk.directory import Directory, may_use
 from frontdesk.errors import AgentNotFound, ConversationBusy, ConversationNotFound, InvalidRequest
+from frontdesk.ports import Agents
 from frontdesk.store import codec, records
 from frontdesk.store.database import Database
 from frontdesk.store.records import Conversation
-from frontdesk.turn import Agent, Item, Message, Part, Principal, StopReason, Thread
+from frontdesk.turn import Agent, Item, Message, Mode, Part, Principal, StopReason, Thread
 
 KEPT = ("chat", "temporary", "stateless")
 """Those that are found by their id. Only chats are listed: the others are gone after a day."""
@@ -48,6 +49,17 @@ class Told:
     index: int
     item: Item | Part
     complete: bool
+
+
+class Directory(Agents, Protocol):
+    """What is asked about agents here."""
+
+    @property
+    def listings(self) -> Mapping[str, object]: ...  # by backend
+
+    def advertised(self, principal: Principal) -> Sequence[tuple[str, Agent]]: ...
+
+    async def find(self, model: str, principal: Principal) -> tuple[Agent, Mode]: ...
 
 
 class Archive:
@@ -214,7 +226,8 @@ class Archive:
         if principal.agents is None:
             return True
         agent = await self._directory.by_id(row.backend, row.agent)
-        return may_use(principal, agent) if agent else principal.may_use(row.agent)
+        names = (agent.name, f"{agent.backend}/{agent.name}") if agent else ()
+        return principal.may_use(row.agent, *names)
 
     # --- showing -------------------------------------------------------------------------------------------------
 

@@ -13,8 +13,8 @@ import structlog
 from sqlalchemy import Connection
 
 from frontdesk.conversations.ledger import DAY, Ledger
-from frontdesk.directory import Directory
 from frontdesk.errors import BackendRejectedKey, BackendUnavailable, ConversationBusy, GatewayError
+from frontdesk.ports import Agents, Backend
 from frontdesk.store import records
 from frontdesk.store.database import Database
 from frontdesk.store.records import Conversation
@@ -35,14 +35,14 @@ class Housekeeping:
         self,
         database: Database,
         ledger: Ledger,
-        directory: Directory,
+        agents: Agents,
         retention_days: float,
         unused_days: float,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._database = database
         self._ledger = ledger
-        self._directory = directory
+        self._agents = agents
         self._retention_seconds = retention_days * DAY
         self._unused_seconds = min(unused_days, retention_days) * DAY
         self._clock = clock
@@ -120,10 +120,17 @@ class Housekeeping:
 
     async def _bury(self, row: Conversation) -> None:
         """Also where the agent is gone, or is not served any more: a thread is deleted by its own id."""
-        if row.thread and row.backend in self._directory.listings:
-            agent = Agent(row.agent, "", row.backend)
-            await self._directory.backend(agent).delete(agent, Thread(row.thread))
+        agent = Agent(row.agent, "", row.backend)
+        if row.thread and (backend := self._backend(agent)):
+            await backend.delete(agent, Thread(row.thread))
         await self._ledger.bury(row.id)
+
+    def _backend(self, agent: Agent) -> Backend | None:
+        """None for one that is not configured any more: what is there stays there."""
+        try:
+            return self._agents.backend(agent)
+        except KeyError:
+            return None
 
 
 def doom_if_unused(tx: Connection, seen: Conversation) -> bool:

@@ -12,12 +12,11 @@ from frontdesk.conversations.desk import Desk
 from frontdesk.conversations.ledger import Entry, Ledger, base_from
 from frontdesk.conversations.owners import Line
 from frontdesk.conversations.placing import Spot
-from frontdesk.directory import Directory
-from frontdesk.ports import Kept, Backend, Dropped, Running
+from frontdesk.ports import Agents, Backend, Dropped, Kept, Running
 from frontdesk.store import codec
 from frontdesk.store.codec import Saved
 from frontdesk.store.records import Conversation, Node
-from frontdesk.turn import Agent, Identity, Part, Thread, ToolCall, TurnFinished
+from frontdesk.turn import Agent, Identity, Part, Thread, ToolCall, ToolResult, TurnFinished
 
 log = structlog.get_logger(__name__)
 
@@ -26,8 +25,8 @@ PATIENCE_SECONDS = 900.0
 
 
 class Recovery:
-    def __init__(self, directory: Directory, ledger: Ledger, desk: Desk, line: Line) -> None:
-        self._directory = directory
+    def __init__(self, agents: Agents, ledger: Ledger, desk: Desk, line: Line) -> None:
+        self._agents = agents
         self._ledger = ledger
         self._desk = desk
         self._line = line
@@ -47,11 +46,11 @@ class Recovery:
         self._line.move(row.id)
 
     async def _settle(self, node: Node, row: Conversation, entry: Entry) -> None:
-        agent = await self._directory.by_id(row.backend, row.agent)
+        agent = await self._agents.by_id(row.backend, row.agent)
         if agent is None:
             await self._ledger.end(entry, "failed_after", "process_died", kept=True)
             return
-        match await self._outcome(self._directory.backend(agent), agent, row, node):
+        match await self._outcome(self._agents.backend(agent), agent, row, node):
             case Kept(complete=True) as kept:
                 end = TurnFinished(kept.stop_reason, kept.usage, kept.mark)
                 parts, calls = self._ours(kept.reply, agent, row)
@@ -65,11 +64,25 @@ class Recovery:
     async def _outcome(self, backend: Backend, agent: Agent, row: Conversation, node: Node) -> Kept | Dropped | Running:
         deadline = time.monotonic() + PATIENCE_SECONDS
         thread = Thread(row.thread, own=row.kind == "own")
+        calls = await self._answered(node)
         while True:
-            outcome = await backend.outcome(node.id, agent, thread, node.run)
-            if not isinstance(outcome, Running) or time.monotonic() > deadline:
+            outcome = await backend.outcome(node.id, agent, thread, node.run, calls)
+            if not isinstance(outcome, Running):
                 return outcome
+            if time.monotonic() > deadline:  # a server that died in a run says for ever that it goes on
+                await backend.stop(node.id, agent, thread, node.run)
+                return await backend.outcome(node.id, agent, thread, node.run, calls)
             await asyncio.sleep(LOOK_SECONDS)
+
+    async def _answered(self, node: Node) -> list[str]:
+        """The backend's ids of the tool calls which a turn answered."""
+        results = {item.call_id for item in codec.items_of(node.input) if isinstance(item, ToolResult)}
+        parent = await self._ledger.node(node.parent) if results and node.parent else None
+        return (
+            [upstream for ours, upstream in self._ledger.reply(parent).calls.items() if ours in results]
+            if parent
+            else []
+        )
 
     def _ours(
         self, reply: tuple[Part, ...], agent: Agent, row: Conversation

@@ -1,7 +1,8 @@
 """Branching a conversation where it once stood, at a backend that can only branch where it stands now.
 
-What a seed cannot hold, the use of tools, is kept exactly by a fork. So a conversation that has come to hold such things
-is forked after each of its turns, in the background, and the last few of these snapshots are kept: see docs/why/0007.
+What a seed cannot hold, the use of tools, is kept exactly by a fork. So a conversation that has come to hold such
+things is forked after each of its turns, in the background, and the last few of these snapshots are kept:
+see docs/why/0007.
 """
 
 import structlog

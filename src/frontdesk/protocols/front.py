@@ -1,4 +1,4 @@
-"""What every protocol does with a request beside decoding it: who asks, its body, its place among others, its pictures."""
+"""What every protocol does with a request beside decoding it: who asks, its body, its place, its images."""
 
 import hashlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence

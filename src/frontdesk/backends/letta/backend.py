@@ -21,7 +21,7 @@ import structlog
 from frontdesk.backends.letta import encode
 from frontdesk.backends.letta.client import LettaClient, Stream
 from frontdesk.backends.letta.failures import AwaitingApproval, WrongCallIds
-from frontdesk.backends.letta.outcome import ACTIVE, Dropped, Outcome, Row, Running, of_turn, outcome, untracked
+from frontdesk.backends.letta.outcome import ACTIVE, Row, of_turn, outcome, untracked
 from frontdesk.backends.letta.translate import ServerSentEvents, Translator
 from frontdesk.errors import (
     BackendUnavailable,
@@ -31,7 +31,7 @@ from frontdesk.errors import (
     InvalidRequest,
     NotFound,
 )
-from frontdesk.ports import Placement
+from frontdesk.ports import Dropped, Outcome, Placement, Running
 from frontdesk.turn import Agent, Batch, Call, Item, Thread, ToolResult, Turn
 
 log = structlog.get_logger(__name__)
@@ -166,11 +166,10 @@ class LettaBackend:
 
     # --- conversations -------------------------------------------------------------------------------------------
 
-    async def open(self, agent: Agent, turn: Turn, pin: str = "", system: str = "", label: str = "") -> Thread:
+    async def open(self, agent: Agent, turn: Turn) -> Thread:
         if turn.mode == "single" or not self._separates(agent):
             return OWN_THREAD
-        body = {"summary": summary(pin, system, label)}
-        body |= model_body(agent, parallel=turn.options.parallel_tool_calls is not False)
+        body = {"summary": LABEL} | model_body(agent, parallel=turn.options.parallel_tool_calls is not False)
         try:
             row = await self._client.post("/v1/conversations/", body, {"agent_id": agent.id})
         except EndpointNotFound:
@@ -181,24 +180,6 @@ class LettaBackend:
 
     def _separates(self, agent: Agent) -> bool:
         return agent.conversations and self._has_conversations
-
-    async def pinned(self, agent: Agent, pin: str) -> Thread | None:
-        if not self._separates(agent):
-            return OWN_THREAD
-        query = {"agent_id": agent.id, "summary_search": f"pin={pin}", "limit": 1}
-        rows = await self._client.get("/v1/conversations/", query)
-        with as_letta_speaks():
-            return next((thread for row in rows if (thread := thread_of(row)).pin == pin), None)
-
-    async def thread(self, agent: Agent, thread_id: str) -> Thread | None:
-        if thread_id == OWN_THREAD.id:
-            return OWN_THREAD
-        try:
-            row = await self._client.get(conversation(Thread(thread_id)))
-        except (NotFound, InvalidRequest):
-            return None
-        with as_letta_speaks():
-            return thread_of(row) if row.get("agent_id") == agent.id else None
 
     async def calls(self, agent: Agent, thread: Thread) -> Sequence[Call]:
         return calls_in(await self._latest(agent, thread))
@@ -286,11 +267,6 @@ class LettaBackend:
         with as_letta_speaks():
             return str(answer["content"])[:max_characters]
 
-    async def instructed(self, placement: Placement, system: str) -> None:
-        thread = placement.thread
-        if not thread.own:
-            await self._client.patch(conversation(thread), {"summary": summary(thread.pin, system)})
-
     # --- turns ---------------------------------------------------------------------------------------------------
 
     async def run(self, turn: Turn, placement: Placement) -> AsyncGenerator[Batch, None]:
@@ -317,9 +293,6 @@ class LettaBackend:
                 if mended or translator.spoke:
                     raise
                 messages, mended = await self._mended(messages, placement, error), True
-        if translator.compacted and (placement.thread.system or placement.instructions):
-            # The caller's instructions may be gone from the condensed history: let them be given again.
-            await self.instructed(placement, "")
         yield (finished,)
 
     def _translator(self, turn: Turn, placement: Placement) -> Translator:
@@ -515,15 +488,8 @@ def in_context(rows: Sequence[Row], ids: Sequence[str]) -> list[Row]:
     return sorted((row for row in rows if row["id"] in place), key=lambda row: -place[row["id"]])
 
 
-def summary(pin: str, system: str, label: str = "") -> str:
-    """A conversation's label. Letta has no other place for a mark of ours which can be searched for."""
-    marks = [f"pin={pin}"] * bool(pin) + [f"system={system}"] * bool(system)
-    return " ".join([label or LABEL, *marks])
-
-
 def thread_of(row: Mapping[str, Any]) -> Thread:
-    marks = dict(re.findall(r"\b(pin|system)=(\w+)", row.get("summary") or ""))
-    return Thread(row["id"].removeprefix("conv-"), marks.get("system", ""), marks.get("pin", ""))
+    return Thread(row["id"].removeprefix("conv-"))
 
 
 def calls_in(rows: Sequence[Mapping[str, Any]]) -> list[Call]:

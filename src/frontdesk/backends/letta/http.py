@@ -11,6 +11,7 @@ from collections import deque
 from types import TracebackType
 from typing import Self, cast
 from urllib.parse import urlsplit
+from weakref import WeakSet
 
 import httptools
 
@@ -43,6 +44,7 @@ class HttpClient:
         lines = {"Host": url.netloc.rpartition("@")[2], "Accept": "*/*"} | headers
         self._head = "".join(f"{name}: {one_line(value)}\r\n" for name, value in lines.items()).encode()
         self.idle: deque[tuple[float, Connection]] = deque()
+        self._open: WeakSet[Connection] = WeakSet()
 
     async def request(self, method: str, target: str, body: bytes | None = None) -> "Response":
         """Send a request, and give the answer when its head is here. Read or close it.
@@ -81,6 +83,7 @@ class HttpClient:
                 )
         except (OSError, TimeoutError) as error:
             raise Unreachable(f"{self._host}:{self._port} cannot be reached") from error
+        self._open.add(connection)
         return connection
 
     def release(self, connection: "Connection") -> None:
@@ -91,8 +94,10 @@ class HttpClient:
             connection.close()
 
     async def aclose(self) -> None:
-        while self.idle:
-            self.idle.pop()[1].close()
+        """Close every connection, also those whose answer is still being read."""
+        self.idle.clear()
+        for connection in list(self._open):
+            connection.close()
 
 
 class Connection(asyncio.Protocol):

@@ -1,41 +1,17 @@
 """What became of a turn whose stream nobody read to its end, told from what Letta kept of it. Pure."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, cast
 
 from frontdesk.backends.letta.translate import STOP, parse, text_of
+from frontdesk.ports import Dropped, Kept, Outcome, Running
 from frontdesk.turn import Message, Part, Reasoning, StopReason, Text, ToolCall, ToolRun, Usage
 
 Row = Mapping[str, Any]
 
 SPEAKS = "send_message"  # by this tool older agents speak; Letta lists the call as what was said
 ACTIVE = frozenset({"created", "running"})
-
-
-@dataclass(frozen=True, slots=True)
-class Running:
-    """It may still end by itself, or have died with its server, which says `running` of such a run for ever."""
-
-
-@dataclass(frozen=True, slots=True)
-class Dropped:
-    """Nothing of it is in the conversation, and nothing of it will be."""
-
-
-@dataclass(frozen=True, slots=True)
-class Kept:
-    """The conversation holds the input and this reply; not `complete` if the run ended before the agent had done."""
-
-    reply: tuple[Part, ...]
-    stop_reason: StopReason
-    usage: Usage
-    complete: bool
-    mark: str = ""  # as in TurnFinished
-    condensed: bool = False
-
-
-Outcome = Running | Dropped | Kept
 
 
 def outcome(run: Row, rows: Sequence[Row], steps: Sequence[Row] = ()) -> Outcome:

@@ -59,13 +59,16 @@ REPORTED = (
 JSON_ONLY = "Answer with one JSON object and nothing else: no code fence, no words around it."
 
 
+NO_SIGNALS = Signals()
+
+
 @dataclass(frozen=True, slots=True)
 class Caller:
     """What the request's envelope says: who asks, and which conversation it names."""
 
     principal: Principal
     conversation: str = ""
-    signals: Signals = Signals()
+    signals: Signals = NO_SIGNALS
 
 
 @dataclass(frozen=True, slots=True)
