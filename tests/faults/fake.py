@@ -264,6 +264,8 @@ class FakeLetta:
             work = self._go(visit, refusing(expected if calls else NOT_WAITING))
         else:
             visit.rows = [input_row(visit, index, message) for index, message in enumerate(body["messages"])]
+            if answers and not calls:  # it has these results already
+                visit.rows[0] = visit.rows[0] | {"message_type": "user_message", "content": KEEP_ALIVE}
             results = [each for each in visit.rows if each["message_type"] == "approval_response_message"]
             history += results  # Letta keeps them whatever becomes of the turn
             visit.rows = [each for each in visit.rows if each not in results]
@@ -398,6 +400,7 @@ WAITING = (
     "CONFLICT: Cannot send a new message: The agent is waiting for approval on a tool call. "
     "Please approve or deny the pending request before continuing."
 )
+KEEP_ALIVE = "<system-alert>Automated keep-alive ping, ignore this.</system-alert>"
 NOT_WAITING = "Cannot process approval response: No tool call is currently awaiting approval."
 
 

@@ -189,18 +189,24 @@ def test_watching_an_event_costs_little() -> None:
 
 # --- several processes that share a folder -----------------------------------------------------------------------
 
-Worker = Callable[[int], Metrics]
+Worker = Callable[..., Metrics]
 
 
 @pytest.fixture
 def worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Worker:
-    """Makes the metrics of a worker by its number, as its process would."""
+    """Makes the metrics of a worker by its number, as its process would, and lets it do something.
+
+    New series go to whichever was made last, for in truth there is one in each process.
+    """
     monkeypatch.setenv(SHARED, "")
     monkeypatch.setattr(values, "ValueClass", values.ValueClass)
 
-    def worker(number: int) -> Metrics:
+    def worker(number: int, *acts: Callable[[Metrics], object]) -> Metrics:
         share(tmp_path, number)
-        return Metrics()
+        metrics = Metrics()
+        for act in acts:
+            act(metrics)
+        return metrics
 
     return worker
 
@@ -217,10 +223,7 @@ def busy(metrics: Metrics) -> None:
 
 
 def test_workers_are_added_up_whichever_is_asked(worker: Worker) -> None:
-    one, two = worker(0), worker(1)
-    for metrics in (one, two, two):
-        metrics.request("GET", "/v1/models", 200, 0.02)
-        metrics.turn("letta", "Milo")
+    one, two = worker(0, ask_for_models), worker(1, ask_for_models, ask_for_models)
     for metrics in (one, two):
         seen = samples(metrics)
         assert seen["requests_total{method=GET,route=/v1/models,status=200}"] == 3
@@ -229,12 +232,16 @@ def test_workers_are_added_up_whichever_is_asked(worker: Worker) -> None:
         assert seen["active_turns{backend=letta}"] == 3
 
 
+def ask_for_models(metrics: Metrics) -> None:
+    metrics.request("GET", "/v1/models", 200, 0.02)
+    metrics.turn("letta", "Milo")
+
+
 def test_several_workers_have_the_series_of_one(worker: Worker) -> None:
     alone = Metrics()
-    shared = worker(0)
-    other = worker(1)
-    for metrics in (alone, shared, other):
-        busy(metrics)
+    busy(alone)
+    shared = worker(0, busy)
+    worker(1, busy)
     families = text_string_to_metric_families(shared.render()[0].decode())
     assert {(family.name, family.type, family.documentation) for family in families} == {
         (family.name, family.type, family.documentation)
@@ -266,18 +273,18 @@ def test_the_process_is_measured_for_all_of_them(worker: Worker) -> None:
 
 
 def test_what_a_dead_worker_counted_stays_and_the_next_one_goes_on(worker: Worker, tmp_path: Path) -> None:
-    one, two = worker(0), worker(1)
-    for metrics in (one, two):
-        metrics.error("backend_unavailable")
-        metrics.turn("letta", "Milo")
+    one = worker(0, fail, ask_for_models)
+    worker(1, fail, ask_for_models)
     forget(tmp_path, 1)
     files = set(tmp_path.iterdir())
     assert samples(one)["errors_total{code=backend_unavailable}"] == 2
     assert samples(one)["active_turns{backend=letta}"] == 1
-    again = worker(1)
-    again.error("backend_unavailable")
-    again.turn("letta", "Milo")
+    worker(1, fail, ask_for_models)
     assert samples(one)["errors_total{code=backend_unavailable}"] == 3
     assert samples(one)["active_turns{backend=letta}"] == 2
     assert {file.name.rpartition("_")[2] for file in tmp_path.iterdir()} == {"0.db", "1.db"}
     assert files <= set(tmp_path.iterdir())
+
+
+def fail(metrics: Metrics) -> None:
+    metrics.error("backend_unavailable")

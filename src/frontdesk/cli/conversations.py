@@ -163,8 +163,8 @@ def table(found: list[dict[str, Any]]) -> "Table":
     from rich.table import Table
 
     rows = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
-    rows.add_column("Id", style="cyan", no_wrap=True)
-    rows.add_column("Agent", overflow="fold")
+    rows.add_column("Id", style="cyan", no_wrap=True, min_width=40)
+    rows.add_column("Agent", overflow="fold", min_width=4)
     rows.add_column("Last used", no_wrap=True)
     rows.add_column("Turns", justify="right", no_wrap=True)
     rows.add_column("About", overflow="ellipsis", no_wrap=True)

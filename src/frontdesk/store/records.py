@@ -119,7 +119,7 @@ def add_conversation(tx: Connection, row: Conversation) -> None:
 
 
 def change_conversation(tx: Connection, conversation_id: str, **values: Any) -> None:
-    tx.execute(_change_conversation.values(**values), {"this": conversation_id})
+    tx.execute(_change_conversation, {"this": conversation_id} | values)
 
 
 # --- pins ----------------------------------------------------------------------------------------------------------
@@ -254,7 +254,7 @@ def add_turn(tx: Connection, **values: Any) -> int:
 
 
 def change_turn(tx: Connection, turn_id: str, **values: Any) -> None:
-    tx.execute(_change_turn.values(**values), {"this": turn_id})
+    tx.execute(_change_turn, {"this": turn_id} | values)
 
 
 def remove_turn(tx: Connection, turn_id: str) -> None:
