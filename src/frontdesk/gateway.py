@@ -23,6 +23,7 @@ from frontdesk.conversations.placing import Ask
 from frontdesk.conversations.snapshots import Snapshots
 from frontdesk.directory import Directory
 from frontdesk.errors import (
+    AgentFailed,
     AgentNotFound,
     AgentTimeout,
     ConnectionLost,
@@ -242,8 +243,8 @@ class Run:
             async with aclosing(run._broadcast.listen()) as heard:
                 async for batch in heard:
                     yield batch
-            if run._broadcast.error and run._broadcast.spoke:
-                raise run._broadcast.error
+            if run._broadcast.spoke and (error := run._broadcast.error):
+                raise error if isinstance(error, GatewayError) else AgentFailed("The answer broke off.")
         finally:
             self._followed = None
             run.part()

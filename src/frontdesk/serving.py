@@ -283,7 +283,7 @@ class Workers:
         metrics.forget(self._folder, worker.number)
         reason = worker.trouble or f"a worker ended with exit code {worker.process.exitcode}"
         if not worker.serves and not any(other.serves for other in self._running.values()):
-            raise ChildProcessError(reason)
+            raise ChildProcessError(worker.trouble or f"{reason}; the lines above may say why")
         early = time.monotonic() - worker.began < STEADY_SECONDS
         self._falls[worker.number] = self._falls[worker.number] + 1 if early else 0
         pause = min(MAX_PAUSE_SECONDS, 2.0 ** min(self._falls[worker.number], 10) - 1)

@@ -5,8 +5,9 @@ Each promise of the conversations is shown here once from end to end; the detail
 
 import asyncio
 import json
+import sqlite3
 from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
 
@@ -74,14 +75,10 @@ async def test_two_chats_with_identical_text_never_meet(
             await ann.say(words)
             await bob.say(words)
         assert ann.conversations[-1] != bob.conversations[-1]
-    for talk, other, own in ((ann, bob, f"of-ann {marker}"), (bob, ann, f"of-bob {marker}")):
-        await talk.say(f"@say A secret {own}")
-        assert heard_last(model, own) == talk.shown
-        await other.say(f"@say Nothing of it {own}-other")
-        assert heard_last(model, f"{own}-other") == other.shown
-        await talk.say(f"@say Anew {own}-anew")
-        assert heard_last(model, f"{own}-anew") == talk.shown
-    assert not any("of-ann" in text for _, text in bob.shown[:-2])
+    for turn in range(2):
+        for talk, name in ((ann, "ann"), (bob, "bob")):
+            await talk.say(f"@say A secret of {name}'s {turn} {marker}")
+            assert heard_last(model, marker) == talk.shown
     assert not set(ann.conversations) & set(bob.conversations)
 
 
@@ -139,28 +136,65 @@ async def test_a_branch_that_was_left_goes_on_where_it_was_left(
     assert talk.conversations[3:] == [conversation, talk.conversations[2]]
 
 
-@each_client
-async def test_an_edit_after_a_client_tool_was_used_keeps_the_use_and_leaves_no_trace_of_what_it_replaced(
-    client: AsyncOpenAI, agent: Any, model: ScriptedModel, letta_api: Letta, marker: str, kind: type[Talk]
-) -> None:
-    talk = kind(client, agent.name, fields={"tools": [function("look"), function("get_time")]})
-    count = 1
+async def snapshots(folder: Path, count: int) -> None:
+    """Wait until the gateway has so many. It takes them once the answer is given."""
+
+    def taken() -> bool:
+        with closing(sqlite3.connect(f"file:{folder}/frontdesk.db?mode=ro", uri=True)) as store:
+            (found,) = store.execute("SELECT count(*) FROM conversations WHERE kind = 'snapshot'").fetchone()
+        return found == count
+
+    await eventually(taken)
+
+
+async def used_a_tool(talk: Talk, folder: Path, marker: str) -> None:
+    talk.fields = {"tools": [function("look"), function("get_time")]}
     await talk.say(f'@say I look. {marker}\n@call look {{"city": "Oslo"}}\n@then\n@say It is cold. {marker}')
     await talk.answer({"look": f"-4 °C {marker}"})
-    assert heard_last(model, marker) == talk.shown
-    for turn in range(2):
-        count += 1  # the snapshot, which is made once the answer is given
-        await eventually(lambda count=count: len(conversations_of(letta_api, agent.id)) == count)
-        await talk.say(f"@say Old {turn} {marker}")
-        assert heard_last(model, marker) == talk.shown
-    await talk.edit(1, f"@say Edited {marker}")
-    assert heard_last(model, marker) == talk.shown
-    assert ("tool", f"-4 °C {marker}") in talk.shown
-    assert not any("Old" in text for _, text in talk.shown)
-    await talk.regenerate()
-    assert heard_last(model, marker) == talk.shown
-    await talk.say(f"@say And on {marker}")
-    assert heard_last(model, marker) == talk.shown
+    await snapshots(folder, 1)
+
+
+@each_client
+async def test_an_edit_after_a_client_tool_was_used_keeps_the_use_and_leaves_no_trace_of_what_it_replaced(
+    letta: LocalLetta, milo: str, model: ScriptedModel, marker: str, tmp_path: Path, kind: type[Talk]
+) -> None:
+    with served(tmp_path, letta_base_url=letta.base_url) as gateway:
+        async with gateway.client() as client:
+            talk = kind(client, milo)
+            await used_a_tool(talk, tmp_path, marker)
+            await talk.say(f"@say Old {marker}")
+            assert heard_last(model, marker) == talk.shown
+            assert talk.shown[1:3] == [
+                ("assistant", f'I look. {marker}\nlook({{"city": "Oslo"}})'),
+                ("tool", f"-4 °C {marker}"),
+            ]
+            await snapshots(tmp_path, 2)
+            await talk.edit(1, f"@say Edited {marker}")
+            assert heard_last(model, marker) == talk.shown
+            await snapshots(tmp_path, 3)
+            await talk.regenerate()
+            assert heard_last(model, marker) == talk.shown
+            await talk.say(f"@say And on {marker}")
+            assert heard_last(model, marker) == talk.shown
+            assert len(model.requests_with(marker)) == talk.asked
+
+
+@pytest.mark.xfail(
+    strict=True,
+    reason="of a family's snapshots the oldest is thrown away, though it is the one that each edit branches from",
+)
+async def test_a_message_can_be_edited_again_and_again_after_a_client_tool_was_used(
+    letta: LocalLetta, milo: str, model: ScriptedModel, marker: str, tmp_path: Path
+) -> None:
+    with served(tmp_path, letta_base_url=letta.base_url) as gateway:
+        async with gateway.client() as client:
+            talk = Talk(client, milo)
+            await used_a_tool(talk, tmp_path, marker)
+            await talk.say(f"@say Version 0 {marker}")
+            for version in range(1, 4):
+                await snapshots(tmp_path, min(version + 1, 3))
+                await talk.edit(1, f"@say Version {version} {marker}")
+                assert heard_last(model, marker) == talk.shown
 
 
 # --- background tasks --------------------------------------------------------------------------------------------
@@ -244,6 +278,7 @@ async def streaming(gateway: Served, talk: Talk) -> AsyncGenerator[httpx.Respons
     ):
         assert answer.status_code == 200
         yield answer
+    await asyncio.to_thread(httpx.get, f"{gateway.url}/health/live")  # a round trip later, it has seen the cut
 
 
 async def words(answer: httpx.Response, enough: int) -> str:
@@ -291,6 +326,10 @@ async def test_a_stream_that_is_cut_and_sent_again_after_its_end_is_given_again(
     await talk.say(f"@say Next {marker}")
     assert heard_last(model, marker) == talk.shown
     assert len(model.requests_with(marker)) == 2
+
+
+def in_flight(gateway: Served) -> int:
+    return httpx.get(f"{gateway.url}/health").json()["turns"]["in_flight"]
 
 
 # --- Roo Code ----------------------------------------------------------------------------------------------------
@@ -423,21 +462,27 @@ async def test_a_result_that_roo_code_sends_again_after_a_cut_is_joined(
 @each_client
 @pytest.mark.parametrize("within_grace", [True, False], ids=["within the grace", "after the grace"])
 async def test_an_answer_that_was_stopped_is_told_with_its_question_when_the_chat_goes_on(
-    gateway: Served,
-    client: AsyncOpenAI,
+    letta: LocalLetta,
     milo: str,
     model: ScriptedModel,
     marker: str,
+    tmp_path: Path,
     kind: type[Talk],
     within_grace: bool,
 ) -> None:
-    talk = kind(client, milo)
+    grace = "grace:60s" if within_grace else "grace:0.1s"
+    with served(tmp_path, letta_base_url=letta.base_url, on_disconnect=grace) as gateway:
+        async with gateway.client() as client:
+            await stop_and_go_on(gateway, kind(client, milo), model, marker, within_grace=within_grace)
+
+
+async def stop_and_go_on(gateway: Served, talk: Talk, model: ScriptedModel, marker: str, *, within_grace: bool) -> None:
     await talk.say("@say Before.")
     talk.write(f"{marker}\n@pace 0.05\n@long 400")
     async with streaming(gateway, talk) as answer:
         seen = await words(answer, 4)
     if not within_grace:
-        await asyncio.to_thread(model.wait_for, lambda _: model.requests_with(marker)[-1].outcome == "gone")
+        await eventually(lambda: in_flight(gateway) == 0)
     talk.said.append(Said({"role": "assistant", "content": seen}, talk.next_id()))
     await talk.say(f"@say Next {marker}")
     assert heard_last(model, marker) == talk.shown
@@ -458,7 +503,7 @@ async def test_a_pinned_chat_that_sends_only_what_is_new_is_told_again_what_was_
             url = f"{gateway.base_url}/chat/completions"
             async with http.stream("POST", url, json=body, headers={PIN: marker}) as answer:
                 seen = await words(answer, 4)
-        await asyncio.to_thread(model.wait_for, lambda _: model.requests_with(marker)[-1].outcome == "gone")
+        await eventually(lambda: in_flight(gateway) == 0)
     with served(tmp_path, **settings) as gateway:
         async with gateway.client() as client:
             for word in ("Next", "And on"):

@@ -46,7 +46,7 @@ class Gateway(Process):
     """A gateway of several processes."""
 
     def __init__(self, folder: Path, letta_url: str, workers: int) -> None:
-        super().__init__(folder, letta_url, FRONTDESK_WORKERS=str(workers))
+        super().__init__(folder, letta_url, FRONTDESK_WORKERS=str(workers), TMPDIR=str(folder))
         self._calls: list[Call] = []
 
     def wait_until_serving(self, times: int) -> None:
@@ -85,11 +85,8 @@ class Gateway(Process):
         for call in self._calls:
             call.close()
         family = self.family()
-        self.popen.kill()
-        self.popen.wait()
-        for child in family:
-            with suppress(psutil.NoSuchProcess):
-                child.kill()
+        self.popen.terminate()
+        self.popen.wait(30)
         psutil.wait_procs(family, 10)
 
     def family(self) -> list[psutil.Process]:

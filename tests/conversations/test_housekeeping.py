@@ -1,5 +1,6 @@
 """What is deleted, when, and what is spared; on a real store, with a Letta server that counts what it loses."""
 
+import itertools
 from collections.abc import AsyncGenerator, Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ from frontdesk.store.records import Conversation
 from frontdesk.store.tables import conversations, pins, turns
 from tests.faults.fake import FakeLetta, fake_letta
 from tests.faults.watch import eventually
+from tests.store.postgres import fresh_database, postgres
 
 NOW = 1_800_000_000.0
 MILO = "agent-00000000-0000-4000-8000-000000000001"
@@ -90,15 +92,33 @@ def letta() -> Generator[FakeLetta]:
         yield fake
 
 
+@pytest.fixture(scope="module")
+def postgres_server() -> Generator[str]:
+    with postgres() as url:
+        yield url
+
+
 @pytest.fixture
-async def house(letta: FakeLetta, tmp_path: Path) -> AsyncGenerator[House]:
-    async for each in housed(tmp_path, letta, LettaServer(base_url=letta.url)):
+def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty store: a file, unless the test asks for another."""
+    if getattr(request, "param", "sqlite") == "postgres":
+        return fresh_database(request.getfixturevalue("postgres_server"), f"house_{next(numbers)}")
+    return f"sqlite:///{tmp_path / 'frontdesk.db'}"
+
+
+numbers = itertools.count(1)
+on_both = pytest.mark.parametrize("store_url", ["sqlite", "postgres"], indirect=True)
+
+
+@pytest.fixture
+async def house(letta: FakeLetta, store_url: str) -> AsyncGenerator[House]:
+    async for each in housed(store_url, letta, LettaServer(base_url=letta.url)):
         yield each
 
 
-async def housed(tmp_path: Path, letta: FakeLetta, *servers: LettaServer) -> AsyncGenerator[House]:
+async def housed(store_url: str, letta: FakeLetta, *servers: LettaServer) -> AsyncGenerator[House]:
     settings = Settings(_env_file=None)  # pyright: ignore[reportCallIssue]
-    database = await Database.open(f"sqlite:///{tmp_path / 'frontdesk.db'}")
+    database = await Database.open(store_url)
     directory = Directory([letta_backend(server, settings) for server in servers], {})
     keeping = Housekeeping(database, Ledger(database), directory, 90, 7, lambda: house.now)
     house = House(database, letta, keeping)
@@ -121,6 +141,7 @@ async def test_what_nobody_has_used_for_the_retention_is_deleted_here_and_at_let
     assert await house.keeping.tidy() == 0
 
 
+@on_both
 async def test_what_never_came_further_than_its_first_turn_goes_earlier(house: House) -> None:
     await house.add("asked-once", "a1", days=8)
     await house.say("asked-once", "a1")
@@ -154,6 +175,7 @@ async def test_an_agents_own_thread_is_never_deleted(house: House) -> None:
     assert await house.kept() == {"own"}
 
 
+@on_both
 @pytest.mark.parametrize("state", records.LIVE)
 async def test_a_conversation_with_a_turn_in_it_is_spared(house: House, state: str) -> None:
     await house.add("busy", days=1000)
@@ -195,6 +217,7 @@ async def test_what_goes_after_a_day_anyway_may_be_many(house: House) -> None:
 # --- the tree of turns -----------------------------------------------------------------------------------------------
 
 
+@on_both
 async def test_a_branch_keeps_all_that_was_said_before_it(house: House) -> None:
     await house.add("chat", "c4", days=91)
     await house.say("chat", "c1", "c2", "c3", "c4")
@@ -208,6 +231,7 @@ async def test_a_branch_keeps_all_that_was_said_before_it(house: House) -> None:
     assert [node.id for node in path] == ["c1", "c2", "b3"]
 
 
+@on_both
 async def test_a_fork_in_which_nothing_was_said_yet_keeps_it_too(house: House) -> None:
     await house.add("chat", "c2", days=91)
     await house.say("chat", "c1", "c2")
@@ -216,6 +240,7 @@ async def test_a_fork_in_which_nothing_was_said_yet_keeps_it_too(house: House) -
     assert await house.said() == {"c1", "c2"}
 
 
+@on_both
 @pytest.mark.parametrize("turns_of_its_own", [(), ("f3",)])
 async def test_with_the_last_branch_goes_what_only_that_went_back_to(
     house: House, turns_of_its_own: tuple[str, ...]
@@ -236,6 +261,7 @@ async def test_with_the_last_branch_goes_what_only_that_went_back_to(
     assert (await house.rows(), await house.said()) == (0, set())
 
 
+@on_both
 async def test_a_conversation_that_is_still_there_keeps_its_turns_when_its_branch_goes(house: House) -> None:
     await house.add("chat", "c2", days=1)
     await house.say("chat", "c1", "c2")
@@ -245,6 +271,7 @@ async def test_a_conversation_that_is_still_there_keeps_its_turns_when_its_branc
     assert (await house.kept(), await house.said()) == ({"chat"}, {"c1", "c2"})
 
 
+@on_both
 async def test_snapshots_go_with_their_conversation(house: House) -> None:
     await house.add("chat", "c2", days=1)
     await house.say("chat", "c1", "c2")
@@ -293,13 +320,13 @@ async def test_one_conversation_that_cannot_be_deleted_holds_up_no_other(house: 
 
 
 async def test_a_backend_that_is_away_holds_up_no_other_and_is_not_tried_again_and_again(
-    letta: FakeLetta, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    letta: FakeLetta, store_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(housekeeping, "AT_A_TIME", 2)
     with fake_letta() as away:
         away.answers["DELETE "] = answering(503)
         servers = (LettaServer(name="away", base_url=away.url), LettaServer(name="letta", base_url=letta.url))
-        async for house in housed(tmp_path, letta, *servers):
+        async for house in housed(store_url, letta, *servers):
             for number in range(5):
                 await house.add(f"a{number}", days=2, kind="stateless", backend="away")
                 await house.add(f"b{number}", days=2, kind="stateless")

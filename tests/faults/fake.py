@@ -285,6 +285,8 @@ class FakeLetta:
                     await response.write(frame)
             if isinstance(frame, Cut) and request.transport:
                 request.transport.abort()
+        except ConnectionError:  # whoever asked has hung up
+            pass
         finally:
             self.open_streams -= 1
             visit.leave()

@@ -1,6 +1,7 @@
 """/v1/conversations, as the official client sees it; and that nobody else does."""
 
 import hashlib
+import uuid
 from collections.abc import AsyncGenerator, Callable, Generator
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from tests.faults.fake import DONE, FakeLetta, Visit, event, fake_letta, ping, s
 from tests.faults.watch import eventually
 from tests.protocols.chat_completions.asking import heard
 from tests.served import Served, served
+from tests.store.postgres import fresh_database, postgres
 
 ANNE, BOB, OTIS_ONLY = "key-of-anne", "key-of-bob", "key-for-otis-only"
 SHA = hashlib.sha256(OTIS_ONLY.encode()).hexdigest()
@@ -305,6 +307,35 @@ async def test_an_item_keeps_its_id_and_is_found_by_it(anne: AsyncOpenAI) -> Non
     assert info.value.code == "item_not_found"
 
 
+async def test_a_history_is_not_changed_item_by_item(anne: AsyncOpenAI) -> None:
+    conversation_id = await talk(anne, "not to be changed")
+    item = (await anne.conversations.items.list(conversation_id)).data[0]
+    added: Any = {"type": "message", "role": "user", "content": "slipped in"}
+    for way in (
+        lambda: anne.conversations.items.create(conversation_id, items=[added]),
+        lambda: anne.conversations.items.delete(item.id or "", conversation_id=conversation_id),
+    ):
+        with pytest.raises(openai.APIStatusError) as info:
+            await way()
+        assert (info.value.status_code, info.value.code) == (405, "method_not_allowed")
+
+
+async def test_a_conversation_can_be_read_while_letta_is_away(tmp_path: Path) -> None:
+    with fake_letta() as letta, served(tmp_path, letta_base_url=letta.url) as faked:
+        async with faked.client() as client:
+            conversation_id = await talk(client, "before it went")
+            letta.answers |= {method: lambda _: web.json_response({}, status=503) for method in ("GET ", "POST ")}
+            assert await said(client, conversation_id) == [
+                ("user", "before it went"),
+                ("assistant", "You said: before it went"),
+            ]
+            assert [each["id"] for each in (await listed(client))["data"]] == [conversation_id]
+            with pytest.raises(openai.APIStatusError) as info:
+                await fork(client, conversation_id)
+            assert (info.value.status_code, info.value.code) == (503, "backend_unavailable")
+            assert len((await listed(client))["data"]) == 1
+
+
 @pytest.mark.parametrize(
     ("query", "param"),
     [({"limit": 0}, "limit"), ({"limit": 101}, "limit"), ({"limit": "x"}, "limit"), ({"after": "msg_0"}, "after")],
@@ -340,10 +371,20 @@ async def test_an_edited_chat_tells_what_was_said_before_the_edit_and_the_other_
 # --- the list --------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-async def carol(fake: FakeLetta, tmp_path: Path) -> AsyncGenerator[AsyncOpenAI]:
+@pytest.fixture(scope="module")
+def postgres_server() -> Generator[str]:
+    with postgres() as url:
+        yield url
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+async def carol(fake: FakeLetta, tmp_path: Path, request: pytest.FixtureRequest) -> AsyncGenerator[AsyncOpenAI]:
     """Somebody with a gateway of their own, on which nothing has been said yet."""
-    with served(tmp_path / "carol", letta_base_url=fake.url) as faked:
+    store: dict[str, str] = {}
+    if request.param == "postgres":
+        server: str = request.getfixturevalue("postgres_server")
+        store = {"database_url": fresh_database(server, f"carol_{uuid.uuid4().hex}")}
+    with served(tmp_path / "carol", letta_base_url=fake.url, **store) as faked:
         async with faked.client() as client:
             yield client
 

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 PAGE = 100
 """The most that the gateway gives at once."""
 
+ID_WIDTH = 40
+WIDE = 110
+"""Columns in which a conversation has room on one line."""
+
 Id = Annotated[str, typer.Argument(metavar="ID", help="The conversation, as `frontdesk conversations list` names it.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print it as JSON, for programs.")]
 
@@ -46,7 +50,7 @@ def list_(
     if as_json:
         print_json(found)
     elif found:
-        out.print(table(found))
+        out.print(table(found, wide=out.width >= WIDE))
     else:
         err.print(advice("There are no conversations yet. Begin one with `frontdesk chat`."))
     if more:
@@ -158,18 +162,22 @@ def print_json(value: Any) -> None:
     typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
 
 
-def table(found: list[dict[str, Any]]) -> "Table":
+def table(found: list[dict[str, Any]], *, wide: bool) -> "Table":
+    """A line for each; where that is too narrow, two, so that ids stay whole."""
     from rich import box
     from rich.table import Table
 
     rows = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
-    rows.add_column("Id", style="cyan", no_wrap=True, min_width=40)
-    rows.add_column("Agent", overflow="fold", min_width=4)
+    rows.add_column("Id", no_wrap=True, min_width=ID_WIDTH)
+    rows.add_column("Agent", overflow="fold")
     rows.add_column("Last used", no_wrap=True)
     rows.add_column("Turns", justify="right", no_wrap=True)
-    rows.add_column("About", overflow="ellipsis", no_wrap=True)
+    if wide:
+        rows.add_column("About", no_wrap=True)
     for each in found:
-        rows.add_row(cell(each["id"]), cell(each["agent"]), moment(each), str(each["turns"]), cell(about(each)))
+        name, words = f"[cyan]{cell(each['id'])}[/]", cell(about(each))
+        facts = (cell(each["agent"]), moment(each), str(each["turns"]))
+        rows.add_row(*((name, *facts, words) if wide else (f"{name}\n  {words}", *facts)))
     return rows
 
 

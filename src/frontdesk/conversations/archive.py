@@ -43,7 +43,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """Something that was said, and where: in which turn, as the how-manieth. Not `complete` if it was cut short."""
+    """Something that was said, in which turn, and at which place in it. Not `complete` if it was cut short."""
 
     turn_id: str
     index: int
