@@ -38,6 +38,7 @@ ROUTES = frozenset(
         "/metrics",
         "/models",
         "/chat/completions",
+        "/conversations",
         "/docs",
         "/openapi.json",
     }
@@ -94,10 +95,25 @@ class Door:
     def _note(self, scope: Scope, visit: "_Visit") -> None:
         seconds = time.perf_counter() - visit.began
         path = scope["path"].removeprefix("/v1") or "/"
-        route = path if path in ROUTES else "/models/{id}" if path.startswith("/models/") else "other"
+        route = path if path in ROUTES else route_of(path)
         self._metrics.request(scope["method"], route, visit.status, seconds)
         level = log.debug if scope["path"] in OPEN_PATHS else log.info
         level("request", method=scope["method"], path=scope["path"], status=visit.status, ms=round(seconds * 1000, 1))
+
+
+def route_of(path: str) -> str:
+    """The template of a path that holds ids."""
+    match path.split("/")[1:]:
+        case ["models", *_]:
+            return "/models/{id}"
+        case ["conversations", _]:
+            return "/conversations/{id}"
+        case ["conversations", _, "fork" | "items" as what]:
+            return f"/conversations/{{id}}/{what}"
+        case ["conversations", _, "items", _]:
+            return "/conversations/{id}/items/{item}"
+        case _:
+            return "other"
 
 
 class ShortCut:

@@ -11,7 +11,7 @@ from openai import AsyncOpenAI
 
 from frontdesk.testing import ScriptedModel
 from frontdesk.testing.model import Request, text_of
-from tests.protocols.chat_completions.asking import Answer, Call, Chat, Message, user
+from tests.protocols.chat_completions.asking import PIN, Answer, Call, Chat, Message, user
 
 Heard = list[tuple[str, str]]
 """Roles and texts, tool calls and their results among them."""
@@ -75,8 +75,9 @@ class Talk:
 
     def take(self, answer: Answer) -> None:
         self.asked += 1
-        self.conversations.append(answer.conversation)
-        self.identities.append(answer.identity)
+        if PIN in answer.headers:  # a stream's head may have gone out before that is known
+            self.conversations.append(answer.conversation)
+            self.identities.append(answer.identity)
         self.said.append(Said(answer.message, self.next_id()))
 
     def back_to(self, turn: int, more: int = 0) -> None:
@@ -215,7 +216,10 @@ def told(messages: Sequence[Message]) -> Heard:
 
 def joined(content: Any) -> str:
     """Parts as they are handed on to Letta."""
-    return "".join(each.get("text", "") for each in content) if isinstance(content, list) else content or ""
+    if not isinstance(content, list):
+        return content or ""
+    pieces: list[Any] = content
+    return "".join(each.get("text", "") for each in pieces)
 
 
 def called(function: Mapping[str, str]) -> str:

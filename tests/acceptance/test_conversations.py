@@ -21,6 +21,7 @@ from frontdesk.demo.local_letta import LocalLetta
 from frontdesk.testing import ScriptedModel
 from tests.acceptance.talking import CLIENTS, OpenWebUI, RooCode, Said, Talk, conversations_of, heard, heard_last
 from tests.conversations.test_tasks import FOLLOW_UPS, TAGS, TITLE
+from tests.faults.asking import create
 from tests.faults.watch import eventually
 from tests.protocols.chat_completions.asking import PIN, Chat, function, user
 from tests.protocols.chat_completions.test_node import run
@@ -203,10 +204,8 @@ SECRET = "The user bakes bread on Sundays"
 
 
 async def ask_task(chat: OpenWebUI, prompt: str) -> Any:
-    body = {"messages": [user(prompt)], "stream": False, "max_tokens": 1000}
-    answer = await chat.client.with_options(max_retries=0).chat.completions.create(
-        model=chat.agent, extra_headers=chat.headers(), **body
-    )  # type: ignore[call-overload]
+    body: dict[str, Any] = {"model": chat.agent, "messages": [user(prompt)], "stream": False, "max_tokens": 1000}
+    answer = await create(chat.client, **body, extra_headers=chat.headers())
     return json.loads(answer.choices[0].message.content)
 
 
@@ -538,7 +537,7 @@ async def test_chats_at_the_same_time_with_one_agent_stay_apart(
     async def hold(number: int, talk: Talk) -> None:
         await talk.say("@say Hello.")
         for turn in range(1, turns):
-            await talk.say(f"@say {turn} {marker}-{number}-", stream=bool(turn % 2))
+            await talk.say(f"@say {turn} {marker}-{number}-", stream=turn < turns - 1)
 
     await asyncio.gather(*(hold(number, talk) for number, talk in enumerate(talks)))
     for number, talk in enumerate(talks):

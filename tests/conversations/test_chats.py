@@ -13,7 +13,7 @@ import pytest
 from aiohttp import web
 
 from tests.conversations.clients import OpenWebUI, shown, tell
-from tests.faults.fake import DONE, FakeLetta, Script, Visit, fake_letta, ping, say, stop, usage
+from tests.faults.fake import DONE, FakeLetta, Script, Visit, event, fake_letta, ping, say, stop, usage
 from tests.faults.watch import Watched, watched
 from tests.protocols.chat_completions.asking import Chat, assistant, function, system, user
 
@@ -219,6 +219,36 @@ async def test_another_question_on_the_same_line_is_another(fake: FakeLetta, mil
     assert told.heard[0] == ("user", f"No, {mark} #same# it is")
 
 
+async def test_a_reply_of_many_parts_is_recognised(fake: FakeLetta, made: Any, mark: str) -> None:
+    """However it is shown: clients send back the text alone, or the text with the agent's thoughts in it."""
+    fake.scripts["parts"] = parts
+    for style in ("reasoning_content", "think", "off"):
+        async with made(reasoning_field=style).client() as client:
+            chat, said = Chat(client, "Milo"), [user(f"{style} {mark} #parts#")]
+            first = await tell(fake, chat, said, stream=True)
+            assert ("<think>" in first.text) == (style == "think")
+            said += [first.answer.message, user("and on")]
+            second = await tell(fake, chat, said)
+            assert second.conversation == first.conversation
+            assert second.heard[-1] == ("user", "and on")
+            assert len([text for role, text in second.heard if role == "user"]) == 2
+
+
+async def parts(_: Visit) -> AsyncGenerator[bytes, None]:
+    yield ping()
+    yield event(message_type="reasoning_message", id="message-1-a", reasoning="Let me see. ")
+    yield event(message_type="assistant_message", id="message-1-b", content="I shall look.\n\n")
+    yield event(
+        message_type="tool_call_message",
+        id="message-1-c",
+        tool_call={"name": "look", "arguments": '{"a": 1}', "tool_call_id": "own-1"},
+    )
+    yield event(message_type="tool_return_message", id="message-1-d", tool_call_id="own-1", tool_return="found")
+    yield event(message_type="reasoning_message", id="message-1-e", reasoning="Found.")
+    for frame in (say("It is"), say(" there.  \n"), say("\n- one\n- two"), stop(), usage(), DONE):
+        yield frame
+
+
 # --- agents that use tools -----------------------------------------------------------------------------------------
 
 TOOLS = [function("read")]
@@ -298,7 +328,8 @@ async def test_after_tools_a_branch_is_a_fork_that_holds_them(fake: FakeLetta, m
 @pytest.mark.parametrize("named", [True, False], ids=["with-headers", "without"])
 async def test_a_restart_between_any_two_turns_changes_nothing(tmp_path: Path, named: bool) -> None:
     with fake_letta() as fake:
-        chat = OpenWebUI(fake, Chat(Any, "Milo"), named=named)
+        nobody: Any = None
+        chat = OpenWebUI(fake, nobody, named=named)
 
         async def go_on(step: Callable[[], Any]) -> Any:
             with watched(tmp_path, letta_base_url=fake.url) as gateway:

@@ -20,7 +20,7 @@ from tests.faults.asking import broken_off, create
 from tests.faults.fake import DONE, KEPT, FakeLetta, Script, Visit, fake_letta, ping, say, stop, usage
 from tests.faults.process import serving
 from tests.faults.watch import Watched, eventually, watched
-from tests.protocols.chat_completions.asking import PIN, Chat, Message, assistant, user
+from tests.protocols.chat_completions.asking import PIN, Chat, Message, assistant, function, user
 
 LIMITED = letta.failed("llm_rate_limit", "RATE_LIMIT_EXCEEDED: slow down")
 KEYS = tuple({"name": name, "sha256": sha256(name.encode()).hexdigest()} for name in ("ann", "bob"))
@@ -307,7 +307,7 @@ async def test_a_message_sent_again_after_a_failure_in_the_stream_is_heard_once(
 
 async def test_tool_results_sent_again_after_a_failure_are_heard_once(fake: FakeLetta, milo: Chat) -> None:
     fake.scripts["once"] = first_time(*NOTHING_KEPT)
-    tools = [{"type": "function", "function": {"name": "read", "parameters": {}}}]
+    tools = [function("read")]
     said = [user('#call read {"city": "Bern"}#')]
     called = await tell(fake, milo, said, tools=tools)
     said += [called.answer.message, called.answer.calls[0].result("sunny"), user("#once#")]
@@ -369,6 +369,39 @@ async def test_a_cancelled_message_that_is_sent_again_is_told_once(fake: FakeLet
             assert told.heard == [("user", "#held#")]
             told = await tell(fake, milo, [user("now")], pin="a pin")
             assert [role for role, _ in told.heard] == ["user", "assistant", "user"]
+
+
+@pytest.mark.parametrize("stream", [True, False], ids=["stream", "plain"])
+async def test_a_message_sent_again_while_it_is_being_cancelled_is_answered(
+    fake: FakeLetta, tmp_path: Path, stream: bool
+) -> None:
+    """Whoever comes too late to keep a turn from being stopped is not told of that: they have a turn of their own."""
+    with watched(tmp_path / "hasty", letta_base_url=fake.url, on_disconnect="cancel") as gateway:
+        async with gateway.client() as client:
+            milo = Chat(client, "Milo")
+            await hang_up(milo, [user("#held#")], **{PIN: "a pin"})
+            await eventually(lambda: fake.cancels)  # now, and for half a second, its end is looked after
+            fake.gate.set()
+            answer = await milo.ask("#held#", pin="a pin", stream=stream)
+            assert answer.text == "Begun, and done."
+            told = await tell(fake, milo, [user("now")], pin="a pin")
+            assert told.heard == [("user", "#held#"), ("assistant", "Begun, and done."), ("user", "now")]
+
+
+async def test_results_that_come_after_the_calls_were_given_up_are_heard(fake: FakeLetta, tmp_path: Path) -> None:
+    """The user wrote something else, thought better of it, and lets the tool run after all."""
+    with watched(tmp_path / "hasty", letta_base_url=fake.url, on_disconnect="cancel") as gateway:
+        async with gateway.client() as client:
+            milo = Chat(client, "Milo")
+            tools = [function("read")]
+            said = [user('#call read {"city": "Bern"}#')]
+            called = await tell(fake, milo, said, tools=tools)
+            said.append(called.answer.message)
+            await hang_up(milo, [*said, user("#held#")])
+            await gateway.idle()
+            said.append(called.answer.calls[0].result("sunny"))
+            told = await tell(fake, milo, said, tools=tools)
+            assert any("sunny" in text for _, text in told.heard)
 
 
 async def test_of_three_who_hear_a_turn_the_last_to_leave_ends_it(fake: FakeLetta, tmp_path: Path) -> None:

@@ -13,7 +13,10 @@ from bench.fake_letta import FakeLetta
 from bench.load import Job, run
 from bench.shapes import agent_name
 from tests.faults.asking import create
+from tests.faults.fake import fake_letta
 from tests.faults.process import serving
+from tests.faults.watch import watched
+from tests.protocols.chat_completions.asking import Chat, user
 from tests.requirements import requirement
 from tests.served import Served
 
@@ -104,3 +107,28 @@ async def test_fifty_chats_with_one_agent(gateway: Served, milo: str) -> None:
 
     async with gateway.client() as client:
         await asyncio.gather(*(chat(client, number) for number in range(50)))
+
+
+async def test_five_hundred_chats_at_once_stay_apart(tmp_path: Path) -> None:
+    """All of them begin with the same words, so that only where they were said tells them apart."""
+    with fake_letta() as fake, watched(tmp_path, letta_base_url=fake.url) as gateway:
+        async with gateway.client(timeout=60.0) as client:
+            milo, places = Chat(client, "Milo"), asyncio.Semaphore(50)
+            kept: list[set[str]] = []
+
+            async def chat(number: int) -> None:
+                said = [user("Hello")]
+                headers = {"X-OpenWebUI-Chat-Id": f"chat {number}"} if number % 2 else {}
+                for text in (f"I am {number}.", "Who am I?"):
+                    async with places:
+                        said += [(await milo.ask(said, headers=headers)).message, user(text)]
+                async with places:
+                    await milo.ask(said, headers=headers)
+                told = [visit for visit in fake.visits if ("user", f"I am {number}.") in visit.heard]
+                assert [len(visit.heard) for visit in told] == [3, 5]
+                assert told[-1].heard == [(each["role"], each["content"]) for each in said]
+                kept.append({visit.conversation for visit in told})
+
+            await asyncio.gather(*(chat(number) for number in range(500)))
+    assert sum(map(len, kept)) == len(set[str]().union(*kept)), "two chats met"
+    assert not fake.overlaps

@@ -47,6 +47,7 @@ class Entry:
     fresh: tuple[Item, ...]  # what is told after `base`
     told: tuple[Item, ...]  # what it adds to the turns before it, beside the reply
     waits: bool = False
+    plain: bool = True  # the thread holds nothing but text before it
 
     @property
     def remembered(self) -> bool:
@@ -126,12 +127,13 @@ class Ledger:
             refuse_long_line(tx, found)
         row = self._conversation(tx, ask, found, now)
         base, fresh, told = beginning(ask, found)
+        plain = found.parent.plain if found.parent and (found.appends or found.fork) else True
         values: dict[str, Any] = {
             "conversation": row.id,
             "parent": found.parent.id if found.parent else "",
             "state": "claimed" if found.waits else "submitted",
             "base": base_text(base) if row.kind in ("chat", "temporary") else "",
-            "plain": (found.parent.plain if found.parent and (found.appends or found.fork) else True),
+            "plain": plain,
             "input": codec.items_text(told),
         }
         if entry:
@@ -155,7 +157,7 @@ class Ledger:
                 "ended": 0.0,
             }
             records.add_turn(tx, **first, **values)
-        return Entry(ask.turn.id, row, found, base, fresh, told, found.waits)
+        return Entry(ask.turn.id, row, found, base, fresh, told, found.waits, plain)
 
     def _conversation(self, tx: Connection, ask: Ask, found: Spot, now: float) -> Conversation:
         row = found.conversation
@@ -181,7 +183,7 @@ class Ledger:
         await self._database.do(lambda tx: records.change_conversation(tx, entry.conversation.id, **values))
 
     async def streaming(self, turn_id: str, run: str) -> None:
-        await self._database.do(lambda tx: records.change_turn(tx, turn_id, state="streaming", run=run))
+        await self._database.do(lambda tx: records.note_run(tx, turn_id, run))
 
     async def left(self, turn_id: str, left: bool) -> None:
         """Note whether the client of a turn is there to hear it."""
@@ -292,7 +294,9 @@ class Ledger:
 
         def look(tx: Connection) -> tuple[Conversation, Node | None] | None:
             row = records.conversation(tx, conversation_id)
-            return (row, records.turn(tx, row.head) if row.head else None) if row else None
+            if row is None or not row.usable:
+                return None
+            return row, records.turn(tx, row.head) if row.head else None
 
         return await self._database.read(look)
 
@@ -367,8 +371,7 @@ def beginning(ask: Ask, found: Spot) -> tuple[Point, tuple[Item, ...], tuple[Ite
 
 
 def completed(tx: Connection, entry: Entry, reply: Saved, left: bool, system: str) -> bool:
-    node = records.turn(tx, entry.turn_id)
-    plain = (node is None or node.plain) and is_plain((*entry.told, *reply.parts))
+    plain = entry.plain and is_plain((*entry.told, *reply.parts))
     point = end_point(entry, reply.parts) if entry.remembered else None
     records.change_turn(
         tx,

@@ -124,7 +124,7 @@ def unknown(ask: Ask) -> Spot:
 
 def answering(tx: Connection, ask: Ask, mine: str) -> Spot | None:
     row = records.conversation(tx, ask.answering, lock=True)
-    if row is None or (row.scope != ask.scope and row.kind != "own"):
+    if row is None or not row.usable or (row.scope != ask.scope and row.kind != "own"):
         return None
     parent = records.turn(tx, row.head) if row.head else None
     return Spot(Identity.LINEAGE, row, parent, len(ask.turn.history), waits=busy(tx, row, mine))
@@ -160,19 +160,25 @@ def in_pin(tx: Connection, ask: Ask, mine: str) -> Spot:
         if ask.turn.signals.resends:  # the whole chat, and nothing of the agent's in it: it begins anew
             return Spot(Identity.HEADER, family=family)
         row = records.conversation(tx, current, lock=True)
-        if row is None or not usable(row):
+        if row is None or not row.usable:
             return Spot(Identity.HEADER, family=family)
         parent = records.turn(tx, row.head) if row.head else None
         return Spot(Identity.HEADER, row, parent, waits=busy(tx, row, mine), owed=owed(tx, ask, row))
-    found = by_lineage(tx, ask, mine, family, current) or Spot(Identity.HEADER, family=family)
-    return replace(found, identity=Identity.HEADER)
+    found = by_lineage(tx, ask, mine, family, current) or unused(tx, ask, current, mine)
+    return replace(found or Spot(Identity.HEADER, family=family), identity=Identity.HEADER)
+
+
+def unused(tx: Connection, ask: Ask, current: str, mine: str) -> Spot | None:
+    """A conversation that was made beforehand, and in which nothing has been said."""
+    row = records.conversation(tx, current, lock=True)
+    return Spot(Identity.HEADER, row, waits=busy(tx, row, mine)) if row and row.usable and not row.head else None
 
 
 def named(tx: Connection, ask: Ask) -> tuple[str | None, str]:
     """The conversation of the name, and its family. Raises ConversationNotFound for an id that names none."""
     if ask.named:
         row = records.conversation(tx, ask.named)
-        if row is None or (row.scope != ask.scope and row.kind != "own") or row.kind in ("snapshot", "doomed"):
+        if row is None or (row.scope != ask.scope and row.kind != "own") or not row.usable:
             raise ConversationNotFound(f"There is no conversation {ask.turn.conversation[:80]!r} with this agent.")
         return row.id, row.family
     known = records.pinned(tx, ask.scope, ask.pin)
@@ -183,10 +189,6 @@ def first_use(tx: Connection, ask: Ask, mine: str) -> Spot:
     """A chat may get its name only when it has begun: then it goes on where it stands."""
     found = by_lineage(tx, ask, mine) or Spot(Identity.HEADER)
     return replace(found, identity=Identity.HEADER)
-
-
-def usable(row: Conversation) -> bool:
-    return row.kind not in ("snapshot", "doomed")
 
 
 def busy(tx: Connection, row: Conversation, mine: str) -> bool:
@@ -278,7 +280,9 @@ def within(tx: Connection, nodes: list[Node], family: str) -> list[Node]:
 def at(tx: Connection, ask: Ask, mine: str, nodes: list[Node], known: int, family: str, current: str) -> Spot:
     """Go on after one of these equal turns, where a conversation stands there; else branch off."""
     there = [row for row in records.standing(tx, [node.id for node in nodes]) if row.thread]
-    open_ = [row for row in there if row.kind in ("chat", "temporary") and (row.pin in ("", ask.pin) or ask.named)]
+    open_ = [
+        row for row in there if row.kind in ("chat", "temporary") and (row.pin in ("", ask.pin) or row.id == current)
+    ]
     free = [row for row in open_ if not others(tx, row, mine)]
     ending = [row for row in open_ if row not in free and ask.gives_way and all_left(tx, ask, row, mine)]
     if len(free + ending) > 1:
@@ -308,7 +312,7 @@ def fork(
     for row in sorted(there, key=lambda row: row.kind != "snapshot"):
         if row.kind == "snapshot" or not others(tx, row, mine):
             return Fork(row.id, row.thread, row.head)
-    if home and home.thread and usable(home) and end.mark:
+    if home and home.thread and home.usable and end.mark:
         return Fork(home.id, home.thread, at=end.mark)
     return None
 

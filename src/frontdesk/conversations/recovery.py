@@ -38,7 +38,7 @@ class Recovery:
             await self._ledger.forget(node.id)
             return
         told = codec.items_of(node.input)
-        entry = Entry(node.id, row, Spot(Identity.LINEAGE, row), base_from(node.base), told, told)
+        entry = Entry(node.id, row, Spot(Identity.LINEAGE, row), base_from(node.base), told, told, plain=node.plain)
         if node.state == "claimed" or not row.thread:
             await self._ledger.end(entry, "failed_before", "process_died")
         else:

@@ -26,6 +26,7 @@ PAGE = """<!doctype html>
 <dl>
   <dt><a href="v1/models">/v1/models</a></dt><dd>the agents you may use</dd>
   <dt>/v1/chat/completions</dt><dd>talk to one, with streaming and with tools that you run</dd>
+  <dt><a href="v1/conversations">/v1/conversations</a></dt><dd>what you have talked about with them</dd>
   <dt><a href="docs">/docs</a></dt><dd>the API, described</dd>
   <dt><a href="health">/health</a></dt><dd>how it and the servers behind it are</dd>
   <dt><a href="metrics">/metrics</a></dt><dd>numbers for Prometheus</dd>
@@ -35,6 +36,7 @@ PAGE = """<!doctype html>
 PLACES = {
     "models": "/v1/models",
     "chat_completions": "/v1/chat/completions",
+    "conversations": "/v1/conversations",
     "docs": "/docs",
     "health": "/health",
     "metrics": "/metrics",

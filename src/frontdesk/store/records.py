@@ -49,6 +49,11 @@ class Conversation:
     created: float
     used: float
 
+    @property
+    def usable(self) -> bool:
+        """Whether turns may run there."""
+        return self.kind not in ("snapshot", "doomed")
+
 
 @dataclass(frozen=True, slots=True)
 class Node:
@@ -187,6 +192,11 @@ _dropped = (
     .order_by(turns.c.seq)
     .limit(FEW)
 )
+_note_run = (
+    update(turns)
+    .where(turns.c.id == bindparam("this"), turns.c.state == "submitted")
+    .values(state="streaming", run=bindparam("name"))
+)
 _child = select(turns.c.id).where(turns.c.parent == bindparam("parent"), turns.c.state == "completed").limit(1)
 _add_turn = insert(turns)
 _change_turn = update(turns).where(turns.c.id == bindparam("this"))
@@ -255,6 +265,11 @@ def add_turn(tx: Connection, **values: Any) -> int:
 
 def change_turn(tx: Connection, turn_id: str, **values: Any) -> None:
     tx.execute(_change_turn, {"this": turn_id} | values)
+
+
+def note_run(tx: Connection, turn_id: str, run: str) -> None:
+    """A turn is streaming; nothing is noted if it has ended meanwhile."""
+    tx.execute(_note_run, {"this": turn_id, "name": run})
 
 
 def remove_turn(tx: Connection, turn_id: str) -> None:

@@ -32,6 +32,7 @@ conversations = Table(
     Index("conversations_by_head", "head"),
     Index("conversations_by_family", "family"),
     Index("conversations_by_scope", "scope", "used"),
+    Index("conversations_by_principal", "principal", "used"),
     Index("conversations_by_use", "kind", "used"),
 )
 

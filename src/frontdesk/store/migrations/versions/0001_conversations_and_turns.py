@@ -29,6 +29,7 @@ def upgrade() -> None:
     op.create_index("conversations_by_head", "conversations", ["head"])
     op.create_index("conversations_by_family", "conversations", ["family"])
     op.create_index("conversations_by_scope", "conversations", ["scope", "used"])
+    op.create_index("conversations_by_principal", "conversations", ["principal", "used"])
     op.create_index("conversations_by_use", "conversations", ["kind", "used"])
     op.create_table(
         "pins",
