@@ -4,6 +4,7 @@ Uvicorn's own supervisor starts a worker that cannot start again and again, wait
 its workers behind when it is killed; so here is another.
 """
 
+import asyncio
 import errno
 import gc
 import multiprocessing
@@ -32,6 +33,7 @@ from frontdesk.errors import InvalidRequest
 from frontdesk.observe import logs, metrics
 from frontdesk.protocols.openai_errors import body_of
 from frontdesk.protocols.replies import ABORT
+from frontdesk.store.database import Database
 
 log = structlog.get_logger(__name__)
 
@@ -136,7 +138,14 @@ def server(settings: Settings, on_start: Callable[[], object] = lambda: None) ->
 
 def secrets_of(settings: Settings) -> list[str]:
     """What must never be seen in a log."""
-    secrets = [*settings.api_keys, settings.letta_api_key, settings.secret, *(each.api_key for each in settings.letta)]
+    secrets = [
+        *settings.api_keys,
+        *(each.api_key for each in settings.letta),
+        settings.letta_api_key,
+        settings.secret,
+        settings.utility_api_key,
+        settings.webui_jwt_secret,
+    ]
     return [value for secret in secrets if (value := secret.get_secret_value())]
 
 
@@ -155,14 +164,20 @@ def loop_that_closes() -> Generator[None]:
 
 
 def serve(settings: Settings, listener: socket.socket | None = None) -> None:
-    """Serve until told to stop. Raises OSError if it cannot start."""
+    """Serve until told to stop. Raises OSError, or StoreUnavailable, if it cannot start."""
     configure_logs(settings)
+    asyncio.run(open_once(settings.store_url))
     listener = listener or listen(settings.host, settings.port)
     if settings.workers == 1:
         run(settings, listener)
         return
     with TemporaryDirectory(prefix="frontdesk-") as folder, told_to_stop() as told:
         Workers(settings, listener, Path(folder)).run(told)
+
+
+async def open_once(url: str) -> None:
+    """See that there is a store, with our tables, before anything else begins."""
+    await (await Database.open(url)).aclose()
 
 
 def run(settings: Settings, listener: socket.socket, on_start: Callable[[], object] = lambda: None) -> None:

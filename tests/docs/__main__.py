@@ -95,8 +95,13 @@ def commands() -> str:
 
 
 def named_commands() -> dict[str, Any]:
+    """Every command, those of a group under its name."""
     group: Any = typer.main.get_command(app)
-    return group.commands
+    named: dict[str, Any] = {}
+    for name, each in group.commands.items():
+        within: dict[str, Any] = getattr(each, "commands", {"": each})
+        named |= {f"{name} {inner}".strip(): one for inner, one in within.items()}
+    return named
 
 
 def command(name: str, each: Any) -> str:

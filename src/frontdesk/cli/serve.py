@@ -8,6 +8,7 @@ import typer
 
 from frontdesk import __version__
 from frontdesk.cli.page import Trouble, clean, err
+from frontdesk.errors import StoreUnavailable
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -43,6 +44,8 @@ def serve(
             run(settings, listener)
     except OSError as error:  # such as a data folder without rights
         raise Trouble(f"The gateway cannot start: {error}.", "`frontdesk doctor` looks for more.") from error
+    except StoreUnavailable as error:
+        raise Trouble(error.message, "FRONTDESK_DATABASE_URL and FRONTDESK_DATA_DIR say where it is.") from error
 
 
 def check_safe(settings: "Settings") -> None:

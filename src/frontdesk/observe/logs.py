@@ -24,7 +24,16 @@ MIN_SECRET_CHARS = 4  # taking out shorter ones would only scramble the lines
 
 _HANDLER = "frontdesk"
 _OURS = frozenset(("level", "logger", "timestamp", "request_id", "method", "status"))  # never a caller's words
-_QUIET = ("httpx", "httpx2", "httpcore", "openai", "asyncio", "limits", "uvicorn.error")  # of these only warnings
+_QUIET = (
+    "alembic",
+    "httpx",
+    "httpx2",
+    "httpcore",
+    "openai",
+    "asyncio",
+    "limits",
+    "uvicorn.error",
+)  # of these only warnings
 _SILENT = ("uvicorn.access", "aiohttp.access")
 _OTHERS = ("uvicorn", "uvicorn.error", "uvicorn.asgi", "aiohttp", "aiohttp.client", "aiohttp.server")
 
