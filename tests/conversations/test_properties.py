@@ -21,6 +21,7 @@ from tests.faults.asking import create
 from tests.faults.fake import DONE, FakeLetta, Visit, fake_letta, ping, say, stop, usage
 from tests.faults.watch import Watched, until, watched
 from tests.protocols.chat_completions.asking import Answer, Chat, Message, assistant, function, user
+from tests.requirements import requirement
 
 TOOLS = [function("read")]
 CALL = '#call read {"city": "Bern"}#'
@@ -268,6 +269,7 @@ def expected(said: list[Message]) -> list[tuple[str, str]]:
     return found
 
 
+@requirement("conversations.model-of-truth")
 def test_the_agent_hears_what_the_client_shows(house: House) -> None:
     class InThisHouse(Clients):
         pass
@@ -276,7 +278,7 @@ def test_the_agent_hears_what_the_client_shows(house: House) -> None:
     run_state_machine_as_test(
         InThisHouse,
         settings=settings(
-            max_examples=60,
+            max_examples=40,
             stateful_step_count=8,
             deadline=None,
             derandomize=True,

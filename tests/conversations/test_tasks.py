@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from frontdesk.conversations.tasks import JSON_ANSWERS, KINDS, Policy, Task, canned, policy_for, recognised, shaped
 from frontdesk.turn import Image, Message, Text, Tool, ToolResult, Turn
+from tests.requirements import requirement
 
 CHAT = "<chat_history>\nUSER: How do I bake bread?\nASSISTANT: With flour, water and time.\n</chat_history>"
 
@@ -103,11 +104,13 @@ def answered(task: Task) -> Any:
 # --- recognising -------------------------------------------------------------------------------------------------
 
 
+@requirement("tasks.recognised")
 @pytest.mark.parametrize(("kind", "prompt"), PROMPTS)
 def test_the_clients_own_prompts_are_tasks(kind: str, prompt: str) -> None:
     assert recognised(asking(prompt), streaming=False) == Task(kind, prompt)
 
 
+@requirement("tasks.recognised")
 @pytest.mark.parametrize(("kind", "prompt"), PROMPTS)
 def test_the_same_text_in_a_chat_is_a_message(kind: str, prompt: str) -> None:
     turn = asking(prompt)
@@ -121,6 +124,7 @@ def test_the_same_text_in_a_chat_is_a_message(kind: str, prompt: str) -> None:
     assert recognised(asking(f"What does this do?\n{prompt}"), streaming=False) is None
 
 
+@requirement("tasks.recognised")
 @pytest.mark.parametrize(
     "text",
     [
@@ -229,6 +233,7 @@ def test_what_a_fixed_answer_would_spoil_goes_to_the_agent_on_the_side(kind: str
 # --- canned ------------------------------------------------------------------------------------------------------
 
 
+@requirement("tasks.shapes")
 def test_each_prompt_gets_the_shape_it_asks_for() -> None:
     assert {kind: canned(Task(kind, prompt)) for kind, prompt in PROMPTS} == {
         "title_generation": '{"title": "How do I bake bread?"}',

@@ -109,6 +109,7 @@ async def test_fifty_chats_with_one_agent(gateway: Served, milo: str) -> None:
         await asyncio.gather(*(chat(client, number) for number in range(50)))
 
 
+@requirement("conversations.concurrent", "conversations.twins")
 async def test_five_hundred_chats_at_once_stay_apart(tmp_path: Path) -> None:
     """All of them begin with the same words, so that only where they were said tells them apart."""
     with fake_letta() as fake, watched(tmp_path, letta_base_url=fake.url) as gateway:

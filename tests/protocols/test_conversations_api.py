@@ -23,6 +23,7 @@ from tests.faults.asking import create
 from tests.faults.fake import DONE, FakeLetta, Visit, event, fake_letta, ping, say, stop, usage
 from tests.faults.watch import eventually
 from tests.protocols.chat_completions.asking import heard
+from tests.requirements import requirement
 from tests.served import Served, served
 from tests.store.postgres import fresh_database, postgres
 
@@ -394,6 +395,7 @@ async def test_a_list_of_nothing_is_a_list(carol: AsyncOpenAI) -> None:
     assert await listed(carol) == nothing
 
 
+@requirement("api.conversations")
 async def test_conversations_are_listed_the_latest_used_first_and_in_pages(carol: AsyncOpenAI) -> None:
     ids = [await talk(carol, f"number {number}") for number in range(5)]
     await carol.chat.completions.create(
@@ -450,6 +452,7 @@ def every_way(client: AsyncOpenAI, conversation_id: str) -> list[Callable[[], An
     ]
 
 
+@requirement("api.conversations")
 async def test_anothers_conversation_is_not_there_in_no_way_and_neither_is_a_forged_one(
     anne: AsyncOpenAI, bob: AsyncOpenAI
 ) -> None:
@@ -561,6 +564,7 @@ async def test_nothing_is_done_to_a_conversation_with_a_turn_in_it(anne: AsyncOp
 # --- branching -------------------------------------------------------------------------------------------------------
 
 
+@requirement("api.conversations")
 async def test_a_fork_has_the_same_history_and_a_future_of_its_own(anne: AsyncOpenAI, fake: FakeLetta) -> None:
     original = await talk(anne, "first of all", "second of all", pin="forked")
     await anne.conversations.update(original, metadata={"kind": "original"})
@@ -639,6 +643,7 @@ async def test_where_letta_cannot_fork_that_is_said(tmp_path: Path) -> None:
 # --- the real thing --------------------------------------------------------------------------------------------------
 
 
+@requirement("api.conversations")
 async def test_a_real_letta_forks_and_forgets(
     client: AsyncOpenAI, model: ScriptedModel, letta_api: Letta, make_agent: Callable[..., Any]
 ) -> None:
