@@ -83,7 +83,7 @@ def create_app(settings: Settings) -> ASGIApp:
     )
     ids = Ids(secret(settings))
     desk = Desk(ids, ledger, customs, entrance.with_images)
-    line = Line(settings.queue_wait_seconds)
+    line = Line(settings.queue_wait_seconds, settings.max_waiting)
     recovery = Recovery(directory, ledger, desk, line)
     owners = Owners(database, ledger.owner, lambda: ledger.mine, recovery)
     housekeeping = Housekeeping(database, ledger, directory, settings.retention_days, settings.unused_days)

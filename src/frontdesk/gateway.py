@@ -17,7 +17,7 @@ from frontdesk.conversations.background import Background
 from frontdesk.conversations.broadcast import Broadcast, said_again
 from frontdesk.conversations.desk import Desk
 from frontdesk.conversations.ids import fingerprint
-from frontdesk.conversations.ledger import Doubt, Ended, Entry, Ledger, Repeat
+from frontdesk.conversations.ledger import Doubt, Ended, Entry, Ledger, NotInLine, Repeat
 from frontdesk.conversations.owners import Line, Owners
 from frontdesk.conversations.placing import Ask
 from frontdesk.conversations.snapshots import Snapshots
@@ -35,6 +35,7 @@ from frontdesk.errors import (
 from frontdesk.policies.admission import Admission
 from frontdesk.ports import Backend, Placement
 from frontdesk.store.codec import Saved
+from frontdesk.store.records import Node
 from frontdesk.turn import (
     Agent,
     Batch,
@@ -142,6 +143,11 @@ class Gateway:
         """The turns whose client went away."""
         return frozenset(turn_id for turn_id, run in self.running.items() if run.abandoned)
 
+    def holds(self, entry: Entry) -> bool:
+        """Whether a turn of this process is in the conversation, and will tell those in line when it has ended."""
+        where = entry.conversation.id
+        return any(run.holds == where and run.turn.id != entry.turn_id for run in self.running.values())
+
     def make_way(self, conversation_id: str) -> None:
         """A new message has come for this conversation: nobody listens to the old answer, once its client has left."""
         for run in self.running.values():
@@ -213,10 +219,12 @@ class Run:
                     self._show(agent, node.conversation, Identity.LINEAGE)
                     self.replayed = True
                     running = self._gateway.running.get(node.id)
-                    async with aclosing(self._follow(running) if running else self._replay(node.id)) as again:
+                    hear = self._follow(running) if running and not running.stopped else self._replay(node.id)
+                    async with aclosing(hear) as again:
                         async for batch in again:
                             yield batch
                             if batch and isinstance(batch[-1], TurnFinished):
+                                await self._heard(node)
                                 return
                     self.replayed = False  # that turn came to nothing, and this is another
                 case Entry() as entry:
@@ -225,6 +233,8 @@ class Run:
                             async for batch in own:
                                 yield batch
                         return
+                    except NotInLine:
+                        pass
                     except OneThreadOnly:
                         await parts.ledger.withdraw(entry)
                         ask = replace(ask, agent=replace(agent, conversations=False))
@@ -265,14 +275,18 @@ class Run:
         if kept.end is None:
             return
         yield said_again(kept.parts, kept.end)
-        await ledger.left(turn_id, False)
+
+    async def _heard(self, node: Node) -> None:
+        """The answer has reached a client after all: the next equal request is another."""
+        if not (self._left or node.live):
+            await forgiving(self._parts.ledger.left(node.id, False))
 
     # --- a turn of its own ---------------------------------------------------------------------------------------
 
     async def _enter(self, backend: Backend, ask: Ask, entry: Entry) -> AsyncGenerator[Batch, None]:
         """From its row in the ledger to the end of that row, whatever comes between."""
         parts, gateway = self._parts, self._gateway
-        self._entry = entry
+        self._entry, self._broadcast = entry, Broadcast()
         gateway.running[self.turn.id] = self
         submitted = False
         try:
@@ -288,8 +302,7 @@ class Run:
                             yield batch
         except BaseException as error:
             if not submitted:
-                await finish(forgiving(self._parts.ledger.end(entry, "failed_before", code_of(error))))
-                self._end(error)
+                await finish(self._note_end(entry, error, "failed_before"))
             raise
 
     async def _wait(self, ask: Ask, entry: Entry) -> Entry:
@@ -302,7 +315,7 @@ class Run:
             entry = await parts.ledger.advance(ask, entry)
             return not entry.waits
 
-        while not await parts.line.wait(entry.conversation.id, come):
+        if not await parts.line.wait(entry.conversation.id, come, self._gateway.holds(entry)):
             raise ConversationBusy(
                 "Another turn of this conversation is still running. Nothing was sent; try again when it has ended.",
                 retry_after_seconds=2,
@@ -347,10 +360,11 @@ class Run:
                     heard = heard or bool(batch)
                     self._tap.batch(batch)
                     batch = self._ours(batch, placement, entry)
-                    self._broadcast.add(batch)
-                    if batch and isinstance(end := batch[-1], TurnFinished):
+                    if batch and isinstance(batch[-1], TurnFinished):
                         settled = True
-                        await finish(self._complete(backend, placement, entry, end))
+                        await finish(self._complete(backend, placement, entry, batch, batch[-1]))
+                    else:
+                        self._broadcast.add(batch)
                     yield batch
         except ConnectionLost as error:  # perhaps only the connection: the run may go on, with nobody to hear it
             self._gateway.later(self._settle(backend, placement, entry, error, heard))
@@ -374,52 +388,74 @@ class Run:
 
     # --- its end -------------------------------------------------------------------------------------------------
 
-    async def _complete(self, backend: Backend, placement: Placement, entry: Entry, end: TurnFinished) -> None:
-        """The reply is whole. If the store does not take that now, the outcome is found again at the backend later."""
+    async def _complete(
+        self, backend: Backend, placement: Placement, entry: Entry, last: Batch, end: TurnFinished
+    ) -> None:
+        """The reply is whole. If the store does not take that now, the outcome is found again at the backend later.
+
+        Nobody hears the end before it is noted: what they say next must find its place.
+        """
         parts = self._parts
+        self._broadcast.keep(last)
         system = "" if end.condensed else fingerprint(self.turn.instructions) or self._system
         reply = Saved(self._broadcast.parts(), end, self._calls)
-        plain = True
+        settles = parts.snapshots.wanted(entry, placement.thread, reply)
         try:
-            plain = await parts.ledger.complete(entry, reply, left=self.abandoned, system=system)
-        except GatewayError as error:
-            log.error("a reply could not be noted", turn=self.turn.id, error=error.message)
+            await parts.ledger.complete(entry, reply, left=self.abandoned, system=system, settles=settles)
+        except Exception as error:
+            log.error("a reply could not be noted", turn=self.turn.id, error=str(error))
             parts.ledger.abandon(entry)
-        self._end(None)
-        if not plain:
-            self._gateway.later(parts.snapshots.take(backend, placement.agent, entry, placement.thread, end))
+            settles = False
+        finally:
+            self._broadcast.tell(last)
+            self._end(None)
+        if settles:
+            self._gateway.later(self._copy(backend, placement, entry))
+
+    async def _copy(self, backend: Backend, placement: Placement, entry: Entry) -> None:
+        """Keep the conversation as it is now, before it goes on."""
+        try:
+            await forgiving(self._parts.snapshots.take(backend, placement.agent, entry, placement.thread))
+        finally:
+            await self._parts.ledger.settled(entry.turn_id)
+            self._parts.line.move(entry.conversation.id)
 
     async def _settle(
         self, backend: Backend, placement: Placement, entry: Entry, error: BaseException, heard: bool
     ) -> None:
-        """The turn was cut short, or failed: stop the agent, see what of it is in the conversation, and note that."""
+        """The turn was cut short, or failed: stop the agent, see what of it is in the conversation, and note that.
+
+        Where nobody can say now, the turn stays in the ledger as it is, until that has been found out.
+        """
         by_us = isinstance(error, asyncio.CancelledError | GeneratorExit | AgentTimeout | ConnectionLost)
-        dropped: tuple[Item, ...] | None = None
         try:
             if by_us:
                 dropped = await backend.cancel(self.turn, placement)
-            elif heard:
-                dropped = await backend.dropped(self.turn.id, placement)
             else:
-                dropped = placement.deliver
-        except GatewayError as failure:  # then nobody knows
-            log.warning("agent could not be stopped", turn=self.turn.id, error=failure.message)
-        kept = dropped is None or len(dropped) < len(placement.deliver)
-        try:
-            await self._note_end(entry, error, kept, dropped or ())
-        except GatewayError as failure:
-            log.error("the end of a turn could not be noted", turn=self.turn.id, error=failure.message)
+                dropped = await backend.dropped(self.turn.id, placement) if heard else placement.deliver
+        except Exception as failure:
+            log.warning("what became of a turn is not known yet", turn=self.turn.id, error=str(failure))
             self._parts.ledger.abandon(entry)
-        self._end(error)
-
-    async def _note_end(self, entry: Entry, error: BaseException, kept: bool, rest: tuple[Item, ...]) -> None:
-        ledger, said = self._parts.ledger, self._broadcast.parts()
-        if isinstance(error, asyncio.CancelledError | GeneratorExit):
-            told = [part for part in said if not isinstance(part, ToolCall)]
-            await ledger.end(entry, "cancelled", "cancelled", kept=kept, rest=rest if kept else (), said=told)
+            self._end(error)
             return
-        state: Ended = "failed_after" if kept else "failed_before"
-        await ledger.end(entry, state, code_of(error), kept=kept)
+        kept = len(dropped) < len(placement.deliver)
+        cut = isinstance(error, asyncio.CancelledError | GeneratorExit)
+        state: Ended = "cancelled" if cut else "failed_after" if kept else "failed_before"
+        await self._note_end(entry, error, state, kept=kept, rest=dropped if kept else ())
+
+    async def _note_end(
+        self, entry: Entry, error: BaseException, state: Ended, *, kept: bool = False, rest: tuple[Item, ...] = ()
+    ) -> None:
+        said = [part for part in self._broadcast.parts() if not isinstance(part, ToolCall)]
+        try:
+            await self._parts.ledger.end(
+                entry, state, code_of(error), kept=kept, rest=rest, said=said if state == "cancelled" else ()
+            )
+        except Exception as failure:
+            log.error("the end of a turn could not be noted", turn=self.turn.id, error=str(failure))
+            self._parts.ledger.abandon(entry)
+        finally:
+            self._end(error)
 
     def _note_streaming(self, backend: Backend) -> None:
         self._gateway.later(self._parts.ledger.streaming(self.turn.id, backend.run_id(self.turn.id)))

@@ -180,10 +180,6 @@ async def test_an_edit_after_a_client_tool_was_used_keeps_the_use_and_leaves_no_
             assert len(model.requests_with(marker)) == talk.asked
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="of a family's snapshots the oldest is thrown away, though it is the one that each edit branches from",
-)
 async def test_a_message_can_be_edited_again_and_again_after_a_client_tool_was_used(
     letta: LocalLetta, milo: str, model: ScriptedModel, marker: str, tmp_path: Path
 ) -> None:

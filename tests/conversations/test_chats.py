@@ -527,7 +527,6 @@ async def test_a_history_nobody_knows_may_be_refused(fake: FakeLetta, made: Any,
 
 
 @requirement("conversations.seeded")
-@pytest.mark.xfail(strict=True, reason="`unknown_history` is not asked for a history that comes with a name")
 async def test_a_history_nobody_knows_is_refused_under_a_name_too(fake: FakeLetta, made: Any, mark: str) -> None:
     async with made(unknown_history="reject").client() as client:
         for headers in ({PIN: mark}, {"X-OpenWebUI-Chat-Id": mark}):

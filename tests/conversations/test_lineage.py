@@ -89,7 +89,6 @@ def test_other_tags_are_text(text: str) -> None:
     assert canonical(text) == text
 
 
-@pytest.mark.xfail(strict=True, reason="asides are cut from what users say, too")
 def test_what_a_user_writes_between_think_tags_was_said() -> None:
     one, other = [points([user(f"<think>{word}</think>"), agent("x")]) for word in ("yes", "no")]
     assert one != other

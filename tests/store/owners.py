@@ -26,7 +26,7 @@ def count_up(name: str) -> Callable[[Connection], None]:
     """Read, then write what follows from it: what another writes in between would be lost."""
 
     def work(connection: Connection) -> None:
-        beat = connection.scalars(select(owners.c.beat).where(owners.c.id == name)).one()
+        beat = connection.scalars(select(owners.c.beat).where(owners.c.id == name).with_for_update()).one()
         connection.execute(update(owners).where(owners.c.id == name).values(beat=beat + 1))
 
     return work

@@ -45,10 +45,18 @@ class Broadcast:
         return bool(self._events)
 
     def add(self, batch: Batch) -> None:
+        self.keep(batch)
+        self.tell(batch)
+
+    def keep(self, batch: Batch) -> None:
+        """Note it, for `parts` and for those who come later."""
         self._events += batch
         if len(self._events) - self._dense > DENSE:
             self._events = condensed(self._events)
             self._dense = len(self._events)
+
+    def tell(self, batch: Batch) -> None:
+        """Give it to those who listen."""
         for listener in self._listeners:
             listener.put_nowait(batch)
 
@@ -64,8 +72,9 @@ class Broadcast:
         queue: asyncio.Queue[Batch | None] = asyncio.Queue()
         self._listeners.add(queue)
         try:
+            ended = self._ended
             yield tuple(condensed(self._events))
-            if self._ended:
+            if ended:
                 return
             while (batch := await queue.get()) is not None:
                 yield batch

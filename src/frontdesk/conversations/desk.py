@@ -26,6 +26,9 @@ from frontdesk.turn import (
 CONTINUE = "Go on with your last message exactly where it ended. Do not repeat any of it, and do not introduce it."
 """What a client wants that sends back an unfinished answer: Letta has no other way to be asked for more."""
 
+ANSWER = "Your turn broke off before you had answered. Answer the last message now."
+"""For an agent that has heard a message, and failed; to send it again would be to say it twice."""
+
 Attach = Callable[[tuple[Item, ...]], Awaitable[tuple[Item, ...]]]
 """Fetches the pictures of these items."""
 
@@ -67,7 +70,7 @@ class Desk:
         """A turn, ready to be placed. Raises InvalidRequest for results of calls nobody made to this caller,
         ConversationNotFound for a conversation which is not theirs."""
         scope = scope_of(turn.principal.id, agent)
-        answering, calls = await self._answering(backend, agent, turn, scope)
+        answering, calls, head = await self._answering(backend, agent, turn, scope)
         named = self._named(turn, agent)
         return Ask(
             turn=turn,
@@ -79,6 +82,7 @@ class Desk:
             named=named,
             answering=answering,
             calls=calls,
+            head=head,
             unknown_history=self._customs.unknown_history,
             gives_way=self._customs.gives_way,
             request=request_of(turn, agent),
@@ -94,32 +98,35 @@ class Desk:
             raise ConversationNotFound(f"There is no conversation {turn.conversation[:80]!r} with this agent.")
         return found
 
-    async def _answering(self, backend: Backend, agent: Agent, turn: Turn, scope: str) -> tuple[str, tuple[Call, ...]]:
-        """The conversation which waits for this turn's tool results, and its calls; nothing if it has had them."""
+    async def _answering(
+        self, backend: Backend, agent: Agent, turn: Turn, scope: str
+    ) -> tuple[str, tuple[Call, ...], str]:
+        """The conversation which waits for this turn's tool results, its calls, and where it stands; nothing if it has
+        had them."""
         results = [item for item in turn.input if isinstance(item, ToolResult)]
         if not results:
-            return "", ()
+            return "", (), ""
         conversation_id = self._ids.conversation_of_call(results[0].call_id)
         found = await self._ledger.standing(conversation_id) if conversation_id else None
         if found is None or found[0].scope not in (scope, "own") or found[0].agent != agent.id:
             raise unknown_call(results[0])
-        row, node = found
+        row, node, stands = found
         kept = codec.reply_of(node.reply if node else "")
         names = {part.call_id: part.name for part in kept.parts if isinstance(part, ToolCall)}
         calls: Sequence[Call] = [
             Call(upstream, names.get(ours, ""), pending=True) for ours, upstream in kept.calls.items()
         ]
         matched = self._matched(turn, agent, row.id, results, calls)
-        if matched is None:  # not the latest: the backend knows
+        if matched is None or not stands:  # not the latest, or another turn was tried since: the backend knows
             calls = await backend.calls(agent, Thread(row.thread, own=row.kind == "own")) if row.thread else ()
             matched = self._matched(turn, agent, row.id, results, calls)
         if matched is None:
             foreign = (each for each in results if self._matched(turn, agent, row.id, [each], calls) is None)
             raise unknown_call(next(foreign))
         if not all(call.pending or call.stalled for call in matched):
-            return "", ()
+            return "", (), ""
         left = [call for call in calls if (call.pending or call.stalled) and call not in matched]
-        return row.id, (*matched, *left)
+        return row.id, (*matched, *left), row.head
 
     def _matched(
         self, turn: Turn, agent: Agent, conversation_id: str, results: Sequence[ToolResult], calls: Sequence[Call]
@@ -141,20 +148,38 @@ class Desk:
         turn = ask.turn
         deliver = self._news(ask, entry, thread, seeded=seeded)
         instructions = "" if fingerprint(turn.instructions) == system else turn.instructions
-        closing = CONTINUE if turn.history and not turn.input else ""
+        closing = CONTINUE if turn.history and not turn.input else ANSWER if entry.spot.again else ""
         if not deliver and not instructions and not closing:
             raise InvalidRequest("There is nothing new for the agent: end with a user message.", param="messages")
         return Placement(ask.agent, thread, entry.spot.identity, await self._attach(deliver), instructions, closing)
 
     def _news(self, ask: Ask, entry: Entry, thread: Thread, *, seeded: bool) -> tuple[Item, ...]:
         turn = ask.turn
-        if ask.calls and entry.conversation.id == ask.answering:
+        if entry.spot.answers:
             return answers(turn, ask.calls)
         if thread.own:
             return tuple(item for item in entry.spot.owed + turn.input if isinstance(item, Message))
+        if entry.spot.again:
+            return entry.spot.owed
         told = entry.spot.owed + (turn.history if seeded else turn.history[entry.spot.known :]) + turn.input
-        called = {item.call_id for item in told if isinstance(item, ToolCall)}
-        return tuple(item for item in told if not isinstance(item, ToolResult) or item.call_id in called)
+        return with_calls(told, turn.history)
+
+
+def with_calls(told: Sequence[Item], history: Sequence[Item]) -> tuple[Item, ...]:
+    """The same with the call before each result that comes without it, for an agent that has given the call up.
+
+    A result whose call nobody knows says nothing, and is left out.
+    """
+    told_calls = {item.call_id for item in told if isinstance(item, ToolCall)}
+    known = {item.call_id: item for item in history if isinstance(item, ToolCall)}
+    whole: list[Item] = []
+    for item in told:
+        if isinstance(item, ToolResult) and item.call_id not in told_calls:
+            if item.call_id not in known:
+                continue
+            whole.append(known[item.call_id])
+        whole.append(item)
+    return tuple(whole)
 
 
 def answers(turn: Turn, calls: Sequence[Call]) -> tuple[Item, ...]:

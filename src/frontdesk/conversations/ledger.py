@@ -1,6 +1,6 @@
 """The ledger: every turn has a row before its agent hears of it, and its outcome after.
 
-    claimed ──► submitted ──► streaming ──► completed
+    claimed ──► submitted ──► streaming ──► (settling) ──► completed
        │            │             ├────────► cancelled       its client left; what the agent never heard is owed
        │            │             └────────► failed_after    something of it may be in the conversation
        └────────────┴──────────────────────► failed_before   nothing is
@@ -20,8 +20,8 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
 from frontdesk.conversations.lineage import ROOT, Point, is_plain, reply_point
-from frontdesk.conversations.placing import Ask, Spot, base_of, own_conversation, spot
-from frontdesk.errors import ConversationBusy, IdempotencyConflict
+from frontdesk.conversations.placing import Ask, Spot, base_of, busy, own_conversation, spot
+from frontdesk.errors import ConversationBusy, GatewayError, IdempotencyConflict
 from frontdesk.store import codec, records
 from frontdesk.store.codec import Saved
 from frontdesk.store.database import Database
@@ -31,7 +31,10 @@ from frontdesk.turn import Item, Message, Part, Text, ToolCall
 MAX_LINE = 50
 DAY = 24 * 3600.0
 REPLAY_SECONDS = 600.0
-"""How long an answer which its client may have missed is given again to an equal request that names no key."""
+"""How long an answer is given again to an equal request without a key, if its client hung up before it was whole."""
+
+RETRY_SECONDS = 60.0
+"""The same if it did not, but says that it sends the request again: the answer was lost on the way."""
 
 Ended = Literal["cancelled", "failed_before", "failed_after"]
 
@@ -43,11 +46,15 @@ class Entry:
     turn_id: str
     conversation: Conversation
     spot: Spot
-    base: Point
+    base: Point | None  # None: nobody can tell
     fresh: tuple[Item, ...]  # what is told after `base`
     told: tuple[Item, ...]  # what it adds to the turns before it, beside the reply
     waits: bool = False
     plain: bool = True  # the thread holds nothing but text before it
+
+    def plain_with(self, reply: Sequence[Part]) -> bool:
+        """Whether it holds nothing but text after it, too."""
+        return self.plain and is_plain((*self.told, *reply))
 
     @property
     def remembered(self) -> bool:
@@ -70,6 +77,10 @@ class Doubt:
 
 
 Claim = Entry | Repeat | Doubt
+
+
+class NotInLine(GatewayError):
+    """Its conversation is gone, or its row was taken over: it is to be entered anew."""
 
 
 class Ledger:
@@ -110,16 +121,23 @@ class Ledger:
         """Enter it anew if it is the first in line: those before it have changed where it belongs."""
 
         def is_first(tx: Connection) -> bool:
-            node = records.turn(tx, entry.turn_id)
-            return node is not None and records.first_in_line(tx, node)
+            place = records.place_in_line(tx, entry.turn_id)
+            if place is None:
+                raise NotInLine("This turn is not in line any more.")
+            row = records.conversation(tx, place[0])
+            return row is None or not busy(tx, row, entry.turn_id)
 
         def go_on(tx: Connection) -> Entry:
-            node = records.turn(tx, entry.turn_id)
-            if node is None or not records.first_in_line(tx, node):
-                return entry
+            if records.place_in_line(tx, entry.turn_id) is None:
+                raise NotInLine("This turn is not in line any more.")
             return self._enter(tx, ask, spot(tx, ask, entry.turn_id), entry)
 
-        return await self._database.do(go_on) if await self._database.read(is_first) else entry
+        if not await self._database.read(is_first):
+            return entry
+        try:
+            return await self._database.do(go_on)
+        except IntegrityError:  # another has made the same pin in this moment
+            return await self._database.do(go_on)
 
     def _enter(self, tx: Connection, ask: Ask, found: Spot, entry: Entry | None) -> Entry:
         now = time.time()
@@ -132,7 +150,7 @@ class Ledger:
             "conversation": row.id,
             "parent": found.parent.id if found.parent else "",
             "state": "claimed" if found.waits else "submitted",
-            "base": base_text(base) if row.kind in ("chat", "temporary") else "",
+            "base": base_text(base) if base and row.kind in ("chat", "temporary") else "",
             "plain": plain,
             "input": codec.items_text(told),
         }
@@ -191,11 +209,16 @@ class Ledger:
 
     # --- the end -------------------------------------------------------------------------------------------------
 
-    async def complete(self, entry: Entry, reply: Saved, *, left: bool, system: str) -> bool:
-        """The reply is whole, and in the conversation. Gives whether that holds nothing but text."""
-        plain = await self._database.do(lambda tx: completed(tx, entry, reply, left, system))
-        self.mine.discard(entry.turn_id)
-        return plain
+    async def complete(self, entry: Entry, reply: Saved, *, left: bool, system: str, settles: bool = False) -> None:
+        """The reply is whole, and in the conversation. If the turn `settles`, it holds that until `settled`."""
+        state = "settling" if settles else "completed"
+        await self._database.do(lambda tx: completed(tx, entry, reply, state, left, system))
+        if not settles:
+            self.mine.discard(entry.turn_id)
+
+    async def settled(self, turn_id: str) -> None:
+        await self._database.do(lambda tx: records.change_turn(tx, turn_id, state="completed"))
+        self.mine.discard(turn_id)
 
     def abandon(self, entry: Entry) -> None:
         """We cannot note how the turn ended. It is found out later, as for one of a process that died."""
@@ -242,21 +265,24 @@ class Ledger:
     # --- snapshots -----------------------------------------------------------------------------------------------
 
     async def resting(self, conversation_id: str, head: str) -> Conversation | None:
-        """The conversation, if it still stands there and no turn is in it."""
+        """The conversation, if it still stands there and no turn is in it. It has now been of use."""
 
         def look(tx: Connection) -> Conversation | None:
             row = records.conversation(tx, conversation_id)
-            return row if row and row.head == head and not records.live_in(tx, row.id) else None
+            if row is None or row.head != head or records.live_in(tx, row.id):
+                return None
+            records.change_conversation(tx, row.id, used=time.time())
+            return row
 
-        return await self._database.read(look)
+        return await self._database.do(look)
 
     async def add_snapshot(self, entry: Entry, thread: str, keep: int) -> list[Conversation] | None:
-        """Keep a fork of a conversation as it stands after this turn. Gives those which are one too many now, None if
-        the conversation has gone on, and nobody knows what the fork holds."""
+        """Keep a fork of a conversation as it stands after this turn, which settles. Gives those which are one too many
+        now, None if the conversation has gone on all the same."""
 
         def add(tx: Connection) -> list[Conversation] | None:
             row = records.conversation(tx, entry.conversation.id)
-            if row is None or row.head != entry.turn_id or records.live_in(tx, row.id):
+            if row is None or row.head != entry.turn_id:
                 return None
             now = time.time()
             copy = replace(row, id=uuid.uuid4().hex, kind="snapshot", thread=thread, pin="", created=now, used=now)
@@ -289,14 +315,15 @@ class Ledger:
     async def conversation(self, conversation_id: str) -> Conversation | None:
         return await self._database.read(lambda tx: records.conversation(tx, conversation_id))
 
-    async def standing(self, conversation_id: str) -> tuple[Conversation, Node | None] | None:
-        """A conversation and the turn after which it stands."""
+    async def standing(self, conversation_id: str) -> tuple[Conversation, Node | None, bool] | None:
+        """A conversation, the turn after which it stands, and whether nothing has been tried there since."""
 
-        def look(tx: Connection) -> tuple[Conversation, Node | None] | None:
+        def look(tx: Connection) -> tuple[Conversation, Node | None, bool] | None:
             row = records.conversation(tx, conversation_id)
             if row is None or not row.usable:
                 return None
-            return row, records.turn(tx, row.head) if row.head else None
+            node = records.turn(tx, row.head) if row.head else None
+            return row, node, node is not None and not records.tried_after(tx, node, row.id)
 
         return await self._database.read(look)
 
@@ -319,21 +346,28 @@ def earlier(tx: Connection, ask: Ask, owner: str) -> Repeat | Doubt | None:
         if node.live or (node.state == "completed" and now - node.ended < DAY):
             return Repeat(node)
         records.change_turn(tx, node.id, dedupe=None)
-    retried = ask.turn.signals.retried
-    for node in records.by_request(tx, ask.scope, ask.request) if ask.request else ():
-        if node.live:
-            if node.left or node.id in ask.left or retried:
-                return Repeat(node)
-            if node.owner != owner and not ask.honest and (ask.turn.history or ask.pin or ask.named):
-                return Doubt(node)
-        elif unheard(node, retried, now) and not records.continued(tx, node.id):
-            return Repeat(node)
+    node_id, doubtful = repeated(tx, ask, owner, now)
+    if node_id and (node := records.turn(tx, node_id)):
+        return Doubt(node) if doubtful else Repeat(node)
     return None
 
 
-def unheard(node: Node, retried: bool, now: float) -> bool:
-    """Whether a turn's reply is there, and its client may have missed it."""
-    return node.state == "completed" and now - node.ended < REPLAY_SECONDS and (node.left or retried)
+def repeated(tx: Connection, ask: Ask, owner: str, now: float) -> tuple[str, bool]:
+    """The turn that an equal request repeats, and whether that is in doubt. Of those that are over the last one counts:
+    who has heard of that one does not mean an earlier one."""
+    retried = ask.turn.signals.retried
+    for turn in records.by_request(tx, ask.scope, ask.request) if ask.request else ():
+        left = turn.left or turn.id in ask.left
+        if turn.live:
+            if left or retried:
+                return turn.id, False
+            if turn.owner != owner and not ask.honest and (ask.turn.history or ask.pin or ask.named):
+                return turn.id, True
+            continue
+        seconds = REPLAY_SECONDS if left else RETRY_SECONDS if retried else 0
+        missed = turn.state == "completed" and now - turn.ended < seconds and not records.continued(tx, turn.id)
+        return turn.id if missed else "", False
+    return "", False
 
 
 def new_conversation(ask: Ask, found: Spot, now: float) -> Conversation:
@@ -357,8 +391,8 @@ def new_conversation(ask: Ask, found: Spot, now: float) -> Conversation:
     )
 
 
-def beginning(ask: Ask, found: Spot) -> tuple[Point, tuple[Item, ...], tuple[Item, ...]]:
-    """Where the turn begins, what has been told since, and what of that the turns before it do not hold."""
+def beginning(ask: Ask, found: Spot) -> tuple[Point | None, tuple[Item, ...], tuple[Item, ...]]:
+    """Where the turn begins, what its client tells since, and what of that the turns before it do not hold."""
     turn = ask.turn
     if found.kind == "own":
         return ROOT, turn.input, turn.input
@@ -370,40 +404,42 @@ def beginning(ask: Ask, found: Spot) -> tuple[Point, tuple[Item, ...], tuple[Ite
     return base, turn.history[base.end :] + turn.input, told
 
 
-def completed(tx: Connection, entry: Entry, reply: Saved, left: bool, system: str) -> bool:
-    plain = entry.plain and is_plain((*entry.told, *reply.parts))
-    point = end_point(entry, reply.parts) if entry.remembered else None
+def completed(tx: Connection, entry: Entry, reply: Saved, state: str, left: bool, system: str) -> None:
+    point = end_point(entry.base, entry.fresh, reply.parts) if entry.base and entry.remembered else None
     records.change_turn(
         tx,
         entry.turn_id,
-        state="completed",
+        state=state,
         reply=codec.reply_text(reply),
         left=left,
         after=point.after if point else None,
         spoken=point.spoken if point else None,
         pair=(point.pair or None) if point else None,
-        plain=plain,
+        plain=entry.plain_with(reply.parts),
         ended=time.time(),
     )
     records.change_conversation(tx, entry.conversation.id, head=entry.turn_id, system=system, used=time.time())
-    return plain
 
 
-def end_point(entry: Entry, parts: Sequence[Part]) -> Point:
-    """Where the conversation stands after the reply, as its client will tell it."""
-    match entry.fresh:
-        case (*before, Message("assistant") as last):  # it went on with its last reply
+def end_point(base: Point, told: Sequence[Item], parts: Sequence[Part]) -> Point | None:
+    """Where the conversation stands after the reply, as its client will tell it; None if that will tell of no reply."""
+    if not any(isinstance(part, Message | ToolCall) and (isinstance(part, ToolCall) or part.text) for part in parts):
+        return None
+    match list(told):
+        case [*before, Message("assistant") as last]:  # it went on with its last reply
             text = last.text + "".join(part.text for part in parts if isinstance(part, Message))
             calls = [part for part in parts if isinstance(part, ToolCall)]
-            return reply_point(entry.base, (*before, Message("assistant", (Text(text),)), *calls))
-        case told:
-            return reply_point(entry.base, (*told, *parts))
+            return reply_point(base, (*before, Message("assistant", (Text(text),)), *calls))
+        case _:
+            return reply_point(base, (*told, *parts))
 
 
 def base_text(base: Point) -> str:
     return msgspec.json.encode([base.after, base.spoken, base.said]).decode()
 
 
-def base_from(text: str) -> Point:
-    after, spoken, said = msgspec.json.decode(text) if text else ("", "", "")
+def base_from(text: str) -> Point | None:
+    if not text:
+        return None
+    after, spoken, said = msgspec.json.decode(text)
     return Point(0, after, spoken, "", said)

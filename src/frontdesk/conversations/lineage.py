@@ -57,9 +57,10 @@ def digest(*parts: str) -> str:
     return state.hexdigest()
 
 
-def canonical(text: str) -> str:
-    """Text as it is compared: without asides, blank lines, white space at line ends, or forms of the same letters."""
-    if "<" in text:
+def canonical(text: str, role: Role = "assistant") -> str:
+    """Text as it is compared: without blank lines, white space at line ends, or several forms of the same letters; the
+    agent's also without asides."""
+    if role == "assistant" and "<" in text:
         text = _ASIDES.sub("", text)
     if not text.isascii():
         text = unicodedata.normalize("NFC", text)
@@ -72,7 +73,7 @@ def sayings(items: Sequence[Item | Part]) -> list[Saying]:
     for role, group in groupby(items, key=side):
         told = list(group)
         end += len(told)
-        text = canonical("\n".join(piece for item in told for piece in texts(item)))
+        text = canonical("\n".join(piece for item in told for piece in texts(item)), role)
         found.append(Saying(role, text, tuple(mark for item in told for mark in marks(item)), end))
     return found
 

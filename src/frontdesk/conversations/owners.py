@@ -12,7 +12,7 @@ from typing import Any
 import structlog
 from sqlalchemy import Connection
 
-from frontdesk.errors import GatewayError
+from frontdesk.errors import GatewayError, Overloaded
 from frontdesk.store import records
 from frontdesk.store.database import Database
 from frontdesk.store.records import Node
@@ -21,17 +21,20 @@ log = structlog.get_logger(__name__)
 
 LEASE_SECONDS = 15.0
 BEATS_IN_LEASE = 6
+LOOK_SECONDS = 0.1
+TOLD_SECONDS = 1.0
 
 
 class Owners:
-    """`recover` is called with each turn that was taken over; `mine` tells which turns this process is at work on."""
+    """`recover` is called with each turn that was taken over, and whether it is to be stopped if it runs still; `mine`
+    tells which turns this process is at work on."""
 
     def __init__(
         self,
         database: Database,
         owner: str,
         mine: Callable[[], set[str]],
-        recover: Callable[[Node], Coroutine[Any, Any, None]],
+        recover: Callable[[Node, bool], Coroutine[Any, Any, None]],
         lease_seconds: float = LEASE_SECONDS,
     ) -> None:
         self._database = database
@@ -63,11 +66,11 @@ class Owners:
         """Wait until a process has shown that it is alive, or must be dead."""
         if owner == self._owner:
             return True
-        count = self._seen.get(owner, (0, 0.0))[0]
+        count = await self._database.read(lambda tx: records.beat_of(tx, owner))
         deadline = time.monotonic() + self._lease_seconds
         while time.monotonic() < deadline:
             await asyncio.sleep(self._lease_seconds / BEATS_IN_LEASE / 4)
-            if self._seen.get(owner, (0, 0.0))[0] != count:
+            if await self._database.read(lambda tx: records.beat_of(tx, owner)) != count:
                 return True
         return False
 
@@ -102,26 +105,26 @@ class Owners:
 
         for node in await self._database.do(take):
             log.warning("taking over a turn of a process that is gone", turn=node.id, state=node.state)
-            self._begin(node)
+            self._begin(node, stop=False)
 
     async def _adopt_strays(self) -> None:
-        """Rows of ours without a turn behind them: a write of which we were told that it had failed, and had not."""
+        """Rows of ours without a turn behind them: of a turn whose end we could not find out, or could not write."""
         mine = await self._database.read(lambda tx: records.turns_of(tx, self._owner))
         strays = {node.id: node for node in mine if node.id not in self._mine() and node.id not in self._recovering}
         for node in strays.values():
             if node.id in self._strays:  # seen twice, so it is not about to be written
-                self._begin(node)
+                self._begin(node, stop=True)
         self._strays = set(strays)
 
-    def _begin(self, node: Node) -> None:
-        task = asyncio.create_task(self._until_recovered(node))
+    def _begin(self, node: Node, *, stop: bool) -> None:
+        task = asyncio.create_task(self._until_recovered(node, stop))
         self._recovering[node.id] = task
         task.add_done_callback(lambda _: self._recovering.pop(node.id, None))
 
-    async def _until_recovered(self, node: Node) -> None:
+    async def _until_recovered(self, node: Node, stop: bool) -> None:
         while True:
             try:
-                await self._recover(node)
+                await self._recover(node, stop)
                 return
             except GatewayError as error:
                 log.warning("a turn cannot be recovered yet", turn=node.id, error=error.message)
@@ -131,9 +134,9 @@ class Owners:
 class Line:
     """Waiting for one's turn in a conversation. Turns of this process wake each other; others are looked for."""
 
-    def __init__(self, wait_seconds: float, look_seconds: float = 0.1) -> None:
+    def __init__(self, wait_seconds: float, max_waiting: int = 1000) -> None:
         self._wait_seconds = wait_seconds
-        self._look_seconds = look_seconds
+        self._max_waiting = max_waiting
         self._waiting: dict[str, set[asyncio.Event]] = {}
 
     @property
@@ -145,8 +148,14 @@ class Line:
         for event in self._waiting.get(conversation_id, ()):
             event.set()
 
-    async def wait(self, conversation_id: str, come: Callable[[], Awaitable[bool]]) -> bool:
-        """Wait until `come` says that it is our turn. False when that took too long."""
+    async def wait(self, conversation_id: str, come: Callable[[], Awaitable[bool]], told: bool) -> bool:
+        """Wait until `come` says that it is our turn. False when that took too long.
+
+        `told`: who is before us runs here, and will say when it has ended; else we look for that now and then. Raises
+        Overloaded when too many wait in this process.
+        """
+        if self.waiting >= self._max_waiting:
+            raise Overloaded("Too many turns wait on this server. Try again shortly.", retry_after_seconds=2)
         event = asyncio.Event()
         self._waiting.setdefault(conversation_id, set()).add(event)
         deadline = time.monotonic() + self._wait_seconds
@@ -156,7 +165,7 @@ class Line:
                 if left <= 0:
                     return False
                 try:
-                    async with asyncio.timeout(min(self._look_seconds, left)):
+                    async with asyncio.timeout(min(TOLD_SECONDS if told else LOOK_SECONDS, left)):
                         await event.wait()
                 except TimeoutError:
                     pass

@@ -11,10 +11,10 @@ from typing import Literal
 
 from sqlalchemy import Connection
 
-from frontdesk.conversations.lineage import ROOT, Point, Saying, agrees, digest, is_tail, points, sayings
+from frontdesk.conversations.lineage import ROOT, Point, Saying, agrees, digest, is_tail, sayings
 from frontdesk.errors import ConversationNotFound, InvalidRequest
 from frontdesk.store import codec, records
-from frontdesk.store.records import Conversation, Node
+from frontdesk.store.records import Conversation, InLine, Node
 from frontdesk.turn import Agent, Call, Identity, Item, Message, Mode, Part, StopReason, Turn
 
 UnknownHistory = Literal["seed", "stateless", "reject"]
@@ -36,6 +36,7 @@ class Ask:
     named: str = ""  # the conversation which an id of ours names
     answering: str = ""  # the conversation whose tool calls are answered
     calls: tuple[Call, ...] = ()  # those calls, and others that wait beside them
+    head: str = ""  # where that conversation stood when they did
     unknown_history: UnknownHistory = "seed"
     gives_way: bool = True  # a turn without its client is cut short for a new one
     request: str = ""
@@ -70,6 +71,8 @@ class Spot:
     fork: Fork | None = None
     family: str = ""
     kind: str = "chat"
+    answers: bool = False  # it goes on with the results of calls that wait there
+    again: bool = False  # the agent has this message, but failed before it answered
     owed: tuple[Item, ...] = ()  # of cancelled turns, which the agent never heard of
 
     @property
@@ -80,10 +83,6 @@ class Spot:
 def own_conversation(agent: Agent) -> str:
     """The one conversation of an agent's own thread, whoever speaks there."""
     return digest("own", agent.backend, agent.id)
-
-
-def points_of(history: Sequence[Item]) -> tuple[Point, ...]:
-    return tuple(points(history))
 
 
 def spot(tx: Connection, ask: Ask, mine: str = "") -> Spot:
@@ -124,10 +123,18 @@ def unknown(ask: Ask) -> Spot:
 
 def answering(tx: Connection, ask: Ask, mine: str) -> Spot | None:
     row = records.conversation(tx, ask.answering, lock=True)
-    if row is None or not row.usable or (row.scope != ask.scope and row.kind != "own"):
-        return None
+    if row is None or not row.usable or (row.scope != ask.scope and row.kind != "own") or row.head != ask.head:
+        return None  # others have answered them meanwhile
     parent = records.turn(tx, row.head) if row.head else None
-    return Spot(Identity.LINEAGE, row, parent, len(ask.turn.history), waits=busy(tx, row, mine))
+    return Spot(
+        Identity.LINEAGE,
+        row,
+        parent,
+        len(ask.turn.history),
+        waits=busy(tx, row, mine),
+        answers=True,
+        kind="own" if row.kind == "own" else "chat",
+    )
 
 
 # --- one thread for all --------------------------------------------------------------------------------------------
@@ -163,9 +170,10 @@ def in_pin(tx: Connection, ask: Ask, mine: str) -> Spot:
         if row is None or not row.usable:
             return Spot(Identity.HEADER, family=family)
         parent = records.turn(tx, row.head) if row.head else None
-        return Spot(Identity.HEADER, row, parent, waits=busy(tx, row, mine), owed=owed(tx, ask, row))
+        again = bool(parent and parent.state == "failed_after" and ask.request and parent.request == ask.request)
+        return Spot(Identity.HEADER, row, parent, waits=busy(tx, row, mine), owed=owed(tx, ask, row), again=again)
     found = by_lineage(tx, ask, mine, family, current) or unused(tx, ask, current, mine)
-    return replace(found or Spot(Identity.HEADER, family=family), identity=Identity.HEADER)
+    return replace(found, identity=Identity.HEADER) if found else beginning_under(ask, family)
 
 
 def unused(tx: Connection, ask: Ask, current: str, mine: str) -> Spot | None:
@@ -187,14 +195,21 @@ def named(tx: Connection, ask: Ask) -> tuple[str | None, str]:
 
 def first_use(tx: Connection, ask: Ask, mine: str) -> Spot:
     """A chat may get its name only when it has begun: then it goes on where it stands."""
-    found = by_lineage(tx, ask, mine) or Spot(Identity.HEADER)
-    return replace(found, identity=Identity.HEADER)
+    found = by_lineage(tx, ask, mine)
+    return replace(found, identity=Identity.HEADER) if found else beginning_under(ask)
+
+
+def beginning_under(ask: Ask, family: str = "") -> Spot:
+    """A conversation that is new under its name."""
+    found = unknown(ask)
+    return found if found.kind == "stateless" else replace(found, identity=Identity.HEADER, family=family)
 
 
 def busy(tx: Connection, row: Conversation, mine: str) -> bool:
-    """Whether others are before us in this conversation."""
+    """Whether others are before us in this conversation: who runs there, and who came earlier."""
     line = records.live_in(tx, row.id)
-    return bool(line) and line[0].id != mine
+    ours = next((turn.seq for turn in line if turn.id == mine), None)
+    return any(turn.id != mine and (turn.state != "claimed" or ours is None or turn.seq < ours) for turn in line)
 
 
 def owed(tx: Connection, ask: Ask, row: Conversation) -> tuple[Item, ...]:
@@ -230,21 +245,17 @@ def by_lineage(tx: Connection, ask: Ask, mine: str, family: str = "", current: s
 
 def deepest(tx: Connection, ask: Ask, family: str) -> tuple[list[Node], int]:
     """The turns after which most of what is told had been said, and how many items that is."""
-    last = ask.points[-1]
-    if nodes := within(tx, records.by_after(tx, ask.scope, [last.after]), family):
-        return nodes, last.end
-    exact = within(tx, records.by_after(tx, ask.scope, [point.after for point in ask.points]), family)
-    spoken = within(tx, records.by_spoken(tx, ask.scope, [point.spoken for point in ask.points]), family)
-    shown, compared = ask.shown, 0
+    compared = 0
     for point in reversed(ask.points):
-        if nodes := [node for node in exact if node.after == point.after]:
+        if nodes := within(tx, records.by_after(tx, ask.scope, point.after), family):
             return nodes, point.end
         wrapped: list[Node] = []
-        for node in spoken:
-            if node.spoken == point.spoken and compared < COMPARED:
-                compared += 1
-                if agrees([saying for saying in shown if saying.end <= point.end], said_up_to(tx, node)):
-                    wrapped.append(node)
+        for node in within(tx, records.by_spoken(tx, ask.scope, point.spoken), family):
+            if compared == COMPARED:
+                break
+            compared += 1
+            if agrees([saying for saying in ask.shown if saying.end <= point.end], said_up_to(tx, node)):
+                wrapped.append(node)
         if wrapped:
             return wrapped, point.end
     return [], 0
@@ -255,8 +266,9 @@ def forgetful(tx: Connection, ask: Ask, family: str) -> list[Node]:
     if len(ask.points) < 2:
         return []
     nodes = within(tx, records.by_pair(tx, ask.scope, ask.points[-1].pair), family)
-    shown = ask.shown
-    nodes = [node for node in nodes[:COMPARED] if is_tail(shown, said_up_to(tx, node))]
+    if len(nodes) > COMPARED:
+        return []
+    nodes = [node for node in nodes if is_tail(ask.shown, said_up_to(tx, node))]
     return nodes if len(nodes) == 1 else []
 
 
@@ -270,7 +282,7 @@ def said_up_to(tx: Connection, node: Node) -> list[Saying]:
 
 def within(tx: Connection, nodes: list[Node], family: str) -> list[Node]:
     """Those that ended well, of one family if it is given."""
-    done = [node for node in nodes if node.state == "completed"]
+    done = [node for node in nodes if node.answered]
     if not (done and family):
         return done
     families = records.families(tx, [node.conversation for node in done])
@@ -317,17 +329,20 @@ def fork(
     return None
 
 
-def others(tx: Connection, row: Conversation, mine: str) -> list[Node]:
-    return [turn for turn in records.live_in(tx, row.id) if turn.id != mine]
+def others(tx: Connection, row: Conversation, mine: str) -> list[InLine]:
+    """Who speaks in a conversation. Whoever has done so, and only keeps it for a moment, is waited for."""
+    return [turn for turn in records.live_in(tx, row.id) if turn.id != mine and not turn.answered]
 
 
 def all_left(tx: Connection, ask: Ask, row: Conversation, mine: str) -> bool:
     return all(turn.left or turn.id in ask.left for turn in others(tx, row, mine))
 
 
-def base_of(node: Node | None) -> Point:
-    """The point after a turn, as the ledger has it."""
-    if node is None or node.after is None:
+def base_of(node: Node | None) -> Point | None:
+    """The point after a turn, as the ledger has it; None if that cannot be told, for it was cut short."""
+    if node is None:
         return ROOT
+    if node.after is None:
+        return None
     said = sayings(codec.reply_of(node.reply).parts)
     return Point(0, node.after, node.spoken or "", "", said[-1].digest if said else "")

@@ -12,6 +12,7 @@ from frontdesk.conversations.desk import Desk
 from frontdesk.conversations.ledger import Entry, Ledger, base_from
 from frontdesk.conversations.owners import Line
 from frontdesk.conversations.placing import Spot
+from frontdesk.errors import BackendError
 from frontdesk.ports import Agents, Backend, Dropped, Kept, Running
 from frontdesk.store import codec
 from frontdesk.store.codec import Saved
@@ -31,26 +32,31 @@ class Recovery:
         self._desk = desk
         self._line = line
 
-    async def __call__(self, node: Node) -> None:
-        """Raises GatewayError as long as that cannot be found out."""
+    async def __call__(self, node: Node, stop: bool) -> None:
+        """`stop`: nobody waits for it, so that it is ended if it runs still.
+
+        Raises GatewayError as long as its outcome cannot be found out.
+        """
         row = await self._ledger.conversation(node.conversation)
         if row is None:
             await self._ledger.forget(node.id)
             return
         told = codec.items_of(node.input)
         entry = Entry(node.id, row, Spot(Identity.LINEAGE, row), base_from(node.base), told, told, plain=node.plain)
-        if node.state == "claimed" or not row.thread:
+        if node.answered:
+            await self._ledger.settled(node.id)
+        elif node.state == "claimed" or not row.thread:
             await self._ledger.end(entry, "failed_before", "process_died")
         else:
-            await self._settle(node, row, entry)
+            await self._settle(node, row, entry, stop)
         self._line.move(row.id)
 
-    async def _settle(self, node: Node, row: Conversation, entry: Entry) -> None:
+    async def _settle(self, node: Node, row: Conversation, entry: Entry, stop: bool) -> None:
         agent = await self._agents.by_id(row.backend, row.agent)
         if agent is None:
-            await self._ledger.end(entry, "failed_after", "process_died", kept=True)
+            await self._ledger.end(entry, "failed_before", "process_died")
             return
-        match await self._outcome(self._agents.backend(agent), agent, row, node):
+        match await self._outcome(self._agents.backend(agent), agent, row, node, stop):
             case Kept(complete=True) as kept:
                 end = TurnFinished(kept.stop_reason, kept.usage, kept.mark)
                 parts, calls = self._ours(kept.reply, agent, row)
@@ -58,18 +64,22 @@ class Recovery:
                 log.info("a turn was recovered", turn=node.id)
             case Dropped():
                 await self._ledger.end(entry, "failed_before", "process_died")
-            case Kept() | Running():
+            case Kept():
                 await self._ledger.end(entry, "failed_after", "process_died", kept=True)
+            case Running():
+                raise BackendError("The run goes on, although it was told to stop.")
 
-    async def _outcome(self, backend: Backend, agent: Agent, row: Conversation, node: Node) -> Kept | Dropped | Running:
-        deadline = time.monotonic() + PATIENCE_SECONDS
+    async def _outcome(
+        self, backend: Backend, agent: Agent, row: Conversation, node: Node, stop: bool
+    ) -> Kept | Dropped | Running:
+        deadline = time.monotonic() + (0 if stop else PATIENCE_SECONDS)
         thread = Thread(row.thread, own=row.kind == "own")
         calls = await self._answered(node)
         while True:
             outcome = await backend.outcome(node.id, agent, thread, node.run, calls)
             if not isinstance(outcome, Running):
                 return outcome
-            if time.monotonic() > deadline:  # a server that died in a run says for ever that it goes on
+            if time.monotonic() >= deadline:  # a server that died in a run says for ever that it goes on
                 await backend.stop(node.id, agent, thread, node.run)
                 return await backend.outcome(node.id, agent, thread, node.run, calls)
             await asyncio.sleep(LOOK_SECONDS)

@@ -10,7 +10,8 @@ import structlog
 from frontdesk.conversations.ledger import Entry, Ledger
 from frontdesk.errors import GatewayError
 from frontdesk.ports import Backend
-from frontdesk.turn import Agent, StopReason, Thread, TurnFinished
+from frontdesk.store.codec import Saved
+from frontdesk.turn import Agent, StopReason, Thread
 
 log = structlog.get_logger(__name__)
 
@@ -43,10 +44,14 @@ class Snapshots:
         await self._ledger.opened(entry, thread.id, entry.spot.parent.id, system)
         return thread, system
 
-    async def take(self, backend: Backend, agent: Agent, entry: Entry, thread: Thread, end: TurnFinished) -> None:
+    def wanted(self, entry: Entry, thread: Thread, reply: Saved) -> bool:
+        """Whether a branch made here later could not be seeded. Nobody comes back to a call that waits for its answer:
+        such a conversation is copied when the turn has come to its end."""
+        ended = reply.end is not None and reply.end.stop_reason is StopReason.STOP
+        return ended and entry.conversation.kind == "chat" and not thread.own and not entry.plain_with(reply.parts)
+
+    async def take(self, backend: Backend, agent: Agent, entry: Entry, thread: Thread) -> None:
         """Keep the conversation as it stands after this turn, for whoever comes back to this point."""
-        if entry.conversation.kind != "chat" or thread.own or end.stop_reason is not StopReason.STOP:
-            return
         copy = await backend.fork(agent, thread)
         if copy is None:
             return

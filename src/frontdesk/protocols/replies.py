@@ -191,8 +191,7 @@ class StreamedReply:
         if self._writing:  # the client does not read what it was sent before
             if time.monotonic() - self.sent > self._delivery.stalled_seconds:
                 log.warning("client reads no more", turn=self._run.turn.id)
-                self._run.stop()
-                self._abort()
+                self._abort()  # which is noticed as a client that has left
             return
         if noop := self._encoder.keepalive():
             with suppress(OSError):

@@ -26,8 +26,11 @@ from sqlalchemy import (
 
 from frontdesk.store.tables import conversations, owners, pins, turns
 
-LIVE = ("claimed", "submitted", "streaming")
+LIVE = ("claimed", "submitted", "streaming", "settling")
 """States of a turn that holds, or waits for, its conversation."""
+
+ANSWERED = ("completed", "settling")
+"""States of a turn whose reply is whole."""
 
 FEW = 20
 
@@ -80,6 +83,39 @@ class Node:
     run: str
     error: str
     created: float
+    ended: float
+
+    @property
+    def live(self) -> bool:
+        return self.state in LIVE
+
+    @property
+    def answered(self) -> bool:
+        return self.state in ANSWERED
+
+
+@dataclass(frozen=True, slots=True)
+class InLine:
+    """A turn that holds its conversation, or stands in line for it."""
+
+    id: str
+    seq: int
+    state: str
+    left: bool
+
+    @property
+    def answered(self) -> bool:
+        return self.state in ANSWERED
+
+
+@dataclass(frozen=True, slots=True)
+class Equal:
+    """A turn of a request that was made before: what is needed to see whether this one repeats it."""
+
+    id: str
+    state: str
+    left: bool
+    owner: str
     ended: float
 
     @property
@@ -161,26 +197,18 @@ _mine = turns.c.scope == bindparam("scope")
 _turn = select(turns).where(turns.c.id == bindparam("id"))
 _by_dedupe = select(turns).where(turns.c.dedupe == bindparam("dedupe"))
 _by_request = (
-    select(turns).where(_mine, turns.c.request == bindparam("request")).order_by(turns.c.seq.desc()).limit(FEW)
-)
-_by_after = (
-    select(turns)
-    .where(_mine, turns.c.after.in_(bindparam("chains", expanding=True)))
-    .order_by(turns.c.seq.desc())
-    .limit(500)
-)
-_by_spoken = (
-    select(turns)
-    .where(_mine, turns.c.spoken.in_(bindparam("chains", expanding=True)))
+    select(turns.c.id, turns.c.state, turns.c.left, turns.c.owner, turns.c.ended)
+    .where(_mine, turns.c.request == bindparam("request"))
     .order_by(turns.c.seq.desc())
     .limit(FEW)
 )
+_by_after = select(turns).where(_mine, turns.c.after == bindparam("chain")).order_by(turns.c.seq.desc()).limit(FEW)
+_by_spoken = select(turns).where(_mine, turns.c.spoken == bindparam("chain")).order_by(turns.c.seq.desc()).limit(FEW)
 _by_pair = select(turns).where(_mine, turns.c.pair == bindparam("chain")).order_by(turns.c.seq.desc()).limit(FEW)
-_live = (
-    select(turns)
+_line = (
+    select(turns.c.id, turns.c.seq, turns.c.state, turns.c.left)
     .where(turns.c.conversation == bindparam("conversation"), turns.c.state.in_(LIVE))
     .order_by(turns.c.seq)
-    .limit(1000)
 )
 _dropped = (
     select(turns)
@@ -189,7 +217,7 @@ _dropped = (
         turns.c.parent == bindparam("head"),
         turns.c.state == "cancelled",
     )
-    .order_by(turns.c.seq)
+    .order_by(turns.c.seq.desc())
     .limit(FEW)
 )
 _note_run = (
@@ -197,18 +225,19 @@ _note_run = (
     .where(turns.c.id == bindparam("this"), turns.c.state == "submitted")
     .values(state="streaming", run=bindparam("name"))
 )
-_child = select(turns.c.id).where(turns.c.parent == bindparam("parent"), turns.c.state == "completed").limit(1)
-_add_turn = insert(turns)
-_change_turn = update(turns).where(turns.c.id == bindparam("this"))
-_before = (
-    select(turns.c.owner)
+_tried = (
+    select(turns.c.id)
     .where(
         turns.c.conversation == bindparam("conversation"),
-        turns.c.state.in_(LIVE),
-        turns.c.seq < bindparam("seq"),
+        turns.c.seq > bindparam("seq"),
+        turns.c.state.in_(("cancelled", "failed_before", "failed_after")),
     )
     .limit(1)
 )
+_child = select(turns.c.id).where(turns.c.parent == bindparam("parent"), turns.c.state == "completed").limit(1)
+_add_turn = insert(turns)
+_change_turn = update(turns).where(turns.c.id == bindparam("this"))
+_place = select(turns.c.conversation, turns.c.seq).where(turns.c.id == bindparam("id"), turns.c.state == "claimed")
 
 
 def turn(tx: Connection, turn_id: str) -> Node | None:
@@ -221,46 +250,52 @@ def by_dedupe(tx: Connection, dedupe: str) -> Node | None:
     return Node(*row) if row else None
 
 
-def by_request(tx: Connection, scope: str, request: str) -> list[Node]:
+def by_request(tx: Connection, scope: str, request: str) -> list[Equal]:
     """The latest turns of the very same request, newest first."""
-    return _nodes(tx.execute(_by_request, {"scope": scope, "request": request}))
+    return [Equal(*row) for row in tx.execute(_by_request, {"scope": scope, "request": request})]
 
 
-def by_after(tx: Connection, scope: str, chains: Sequence[str]) -> list[Node]:
-    return _nodes(tx.execute(_by_after, {"scope": scope, "chains": chains}))
+def by_after(tx: Connection, scope: str, chain: str) -> list[Node]:
+    """The latest turns after which exactly this had been said, newest first."""
+    return _nodes(tx.execute(_by_after, {"scope": scope, "chain": chain}))
 
 
-def by_spoken(tx: Connection, scope: str, chains: Sequence[str]) -> list[Node]:
-    return _nodes(tx.execute(_by_spoken, {"scope": scope, "chains": chains}))
+def by_spoken(tx: Connection, scope: str, chain: str) -> list[Node]:
+    """The latest turns after which the agent had said exactly this, newest first."""
+    return _nodes(tx.execute(_by_spoken, {"scope": scope, "chain": chain}))
 
 
 def by_pair(tx: Connection, scope: str, chain: str) -> list[Node]:
     return _nodes(tx.execute(_by_pair, {"scope": scope, "chain": chain}))
 
 
-def live_in(tx: Connection, conversation_id: str) -> list[Node]:
+def live_in(tx: Connection, conversation_id: str) -> list[InLine]:
     """The turns that hold a conversation or stand in line for it, in the order in which they came."""
-    return _nodes(tx.execute(_live, {"conversation": conversation_id}))
+    return [InLine(*row) for row in tx.execute(_line, {"conversation": conversation_id})]
 
 
 def dropped_in(tx: Connection, conversation_id: str, head: str) -> list[Node]:
     """Turns that were cancelled since the conversation has stood where it stands: the agent never heard of them."""
-    return _nodes(tx.execute(_dropped, {"conversation": conversation_id, "head": head}))
+    return _nodes(tx.execute(_dropped, {"conversation": conversation_id, "head": head}))[::-1]
 
 
 def continued(tx: Connection, turn_id: str) -> bool:
     return tx.execute(_child, {"parent": turn_id}).first() is not None
 
 
-def first_in_line(tx: Connection, node: Node) -> bool:
-    return tx.execute(_before, {"conversation": node.conversation, "seq": node.seq}).first() is None
+def place_in_line(tx: Connection, turn_id: str) -> tuple[str, int] | None:
+    """The conversation a turn stands in line for, and its `seq`; None if it is not in line any more."""
+    row = tx.execute(_place, {"id": turn_id}).first()
+    return (row[0], row[1]) if row else None
 
 
-def add_turn(tx: Connection, **values: Any) -> int:
-    """Gives its `seq`."""
-    key = tx.execute(_add_turn, values).inserted_primary_key
-    assert key is not None
-    return int(key[0])
+def tried_after(tx: Connection, node: Node, conversation_id: str) -> bool:
+    """Whether a turn has been given to a conversation and come to nothing since it stands where it stands."""
+    return tx.execute(_tried, {"conversation": conversation_id, "seq": node.seq}).first() is not None
+
+
+def add_turn(tx: Connection, **values: Any) -> None:
+    tx.execute(_add_turn, values)
 
 
 def change_turn(tx: Connection, turn_id: str, **values: Any) -> None:
@@ -290,6 +325,7 @@ def path(tx: Connection, turn_id: str) -> list[Node]:
 
 _beat = update(owners).where(owners.c.id == bindparam("this")).values(beat=owners.c.beat + 1)
 _beats = select(owners.c.id, owners.c.beat)
+_beat_of = select(owners.c.beat).where(owners.c.id == bindparam("owner"))
 _at_work = select(turns.c.owner).where(turns.c.state.in_(LIVE)).distinct()
 _of_owner = select(turns).where(turns.c.owner == bindparam("owner"), turns.c.state.in_(LIVE)).order_by(turns.c.seq)
 _take = (
@@ -305,6 +341,10 @@ def beat(tx: Connection, owner: str) -> dict[str, int]:
         tx.execute(insert(owners), {"id": owner, "beat": 1, "started": time.time()})
     counts = {row[0]: 0 for row in tx.execute(_at_work)}
     return counts | {row[0]: row[1] for row in tx.execute(_beats)}
+
+
+def beat_of(tx: Connection, owner: str) -> int | None:
+    return tx.execute(_beat_of, {"owner": owner}).scalar()
 
 
 def forget_owner(tx: Connection, owner: str) -> None:
@@ -376,9 +416,9 @@ def stale(tx: Connection, kind: str, before: float, limit: int, *, begun: bool =
 
 
 def snapshots_of(tx: Connection, family: str) -> list[Conversation]:
-    """The snapshots of a family, newest first."""
+    """The snapshots of a family, the latest used first."""
     query = select(conversations).where(conversations.c.family == family, conversations.c.kind == "snapshot")
-    return [Conversation(*row) for row in tx.execute(query.order_by(conversations.c.created.desc()))]
+    return [Conversation(*row) for row in tx.execute(query.order_by(conversations.c.used.desc()))]
 
 
 def doomed(tx: Connection, limit: int, after: str = "") -> list[Conversation]:

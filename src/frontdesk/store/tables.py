@@ -70,7 +70,8 @@ turns = Table(
     Column("error", Text, nullable=False),  # the public code
     Column("created", Float, nullable=False),
     Column("ended", Float, nullable=False),  # 0 while it runs
-    Index("turns_by_conversation", "conversation", "seq"),
+    Index("turns_by_conversation", "conversation", "state", "seq"),
+    Index("turns_by_state", "state", "owner"),
     Index("turns_by_parent", "parent"),
     Index("turns_by_request", "scope", "request"),
     Index("turns_by_after", "scope", "after"),

@@ -366,8 +366,11 @@ class LettaBackend:
         try:
             if not thread.own:
                 await self._client.post(f"{conversation(thread)}/cancel")
-            elif run_id:
-                await self._client.post(f"/v1/agents/{agent.id}/messages/cancel", {"run_ids": [run_id]})
+            else:
+                run_ids = [run_id] if run_id else [*await self.active(agent, thread)][:1]
+                if not run_ids:
+                    return False
+                await self._client.post(f"/v1/agents/{agent.id}/messages/cancel", {"run_ids": run_ids})
         except GatewayError:
             return False
         return True
@@ -495,7 +498,7 @@ def thread_of(row: Mapping[str, Any]) -> Thread:
 def calls_in(rows: Sequence[Mapping[str, Any]]) -> list[Call]:
     """The tool calls among the latest messages, newest first. Only calls of the very last step can be pending."""
     found: list[Call] = []
-    pending, answered, spoke = True, False, False
+    pending, answered, spoke, denied = True, False, False, False
     for row in rows:
         kind = row.get("message_type")
         if kind == "approval_request_message":
@@ -503,9 +506,16 @@ def calls_in(rows: Sequence[Mapping[str, Any]]) -> list[Call]:
             calls = cast("list[Mapping[str, Any]]", raw if isinstance(raw, list) else [raw])
             found += [Call(call["tool_call_id"], call.get("name") or "", pending, answered) for call in calls if call]
         elif kind in ("tool_return_message", "approval_response_message"):
-            pending, answered = False, not spoke and not found
+            denied = denied or is_denial(row)
+            pending, answered = False, not (spoke or found or denied)
         elif kind in ("assistant_message", "reasoning_message", "hidden_reasoning_message"):
             spoke = True
         else:
             pending, answered, spoke = False, False, True
     return found
+
+
+def is_denial(row: Row) -> bool:
+    """Whether it says that a call was given up, as `encode.denials` does when the caller goes on without it."""
+    told: list[Mapping[str, Any]] = [row, *(row.get("approvals") or ())]
+    return any(each.get("approve") is False for each in told) or encode.SUPERSEDED in str(row.get("tool_return") or "")

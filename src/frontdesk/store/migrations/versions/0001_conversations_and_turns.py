@@ -63,7 +63,8 @@ def upgrade() -> None:
         sa.Column("created", sa.Float, nullable=False),
         sa.Column("ended", sa.Float, nullable=False),
     )
-    op.create_index("turns_by_conversation", "turns", ["conversation", "seq"])
+    op.create_index("turns_by_conversation", "turns", ["conversation", "state", "seq"])
+    op.create_index("turns_by_state", "turns", ["state", "owner"])
     op.create_index("turns_by_parent", "turns", ["parent"])
     op.create_index("turns_by_request", "turns", ["scope", "request"])
     op.create_index("turns_by_after", "turns", ["scope", "after"])
