@@ -57,6 +57,9 @@ log = structlog.get_logger(__name__)
 NOTE_SECONDS = 1.0
 """A turn that takes longer is noted with its run at the backend, by which its outcome is found after a crash."""
 
+OVERTAKEN_SECONDS = 0.05
+"""A request that is sent again may come before the news that the client of the first one has hung up."""
+
 LOOK_SECONDS = 0.25
 """How often to look whether a turn that runs in another process has ended."""
 
@@ -148,6 +151,10 @@ class Gateway:
         where = entry.conversation.id
         return any(run.holds == where and run.turn.id != entry.turn_id for run in self.running.values())
 
+    def runs(self, request: str) -> bool:
+        """Whether an equal request is being answered here."""
+        return bool(request) and any(run.request == request for run in self.running.values())
+
     def make_way(self, conversation_id: str) -> None:
         """A new message has come for this conversation: nobody listens to the old answer, once its client has left."""
         for run in self.running.values():
@@ -174,6 +181,7 @@ class Run:
         self._wanted = False
         self._stopped = False
         self.turn = turn
+        self.request = ""
         self.conversation_id = ""
         self.identity: Identity | None = None
         self.replayed = False
@@ -211,10 +219,17 @@ class Run:
         """The turn's own answer, or that of the turn which it repeats."""
         parts = self._parts
         ask = await parts.desk.ask(backend, agent, self.turn, self._gateway.left())
+        if ask.goes_on and self._gateway.runs(ask.request):
+            await asyncio.sleep(OVERTAKEN_SECONDS)
+            ask = replace(ask, left=self._gateway.left())
+        self.request = ask.request
         while True:
             match await parts.ledger.claim(ask):
                 case Doubt(node):
-                    ask = replace(ask, honest=await parts.owners.is_alive(node.owner))
+                    if await parts.owners.is_alive(node.owner):
+                        ask = replace(ask, honest=True)
+                    else:  # and its turn is about to be taken over
+                        ask = replace(ask, left=ask.left | {node.id})
                 case Repeat(node):
                     self._show(agent, node.conversation, Identity.LINEAGE)
                     self.replayed = True

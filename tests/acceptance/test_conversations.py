@@ -25,6 +25,7 @@ from tests.faults.asking import create
 from tests.faults.watch import eventually
 from tests.protocols.chat_completions.asking import PIN, Chat, function, user
 from tests.protocols.chat_completions.test_node import run
+from tests.requirements import requirement
 from tests.served import Served, served
 
 MakeAgent = Callable[..., Any]
@@ -34,6 +35,7 @@ each_client = pytest.mark.parametrize("kind", CLIENTS.values(), ids=CLIENTS.keys
 # --- one chat, one conversation ----------------------------------------------------------------------------------
 
 
+@requirement("conversations.lineage")
 async def test_ten_turns_without_any_header_are_one_conversation_in_which_each_message_is_heard_once(
     client: AsyncOpenAI, agent: Any, model: ScriptedModel, letta_api: Letta, marker: str
 ) -> None:
@@ -47,6 +49,7 @@ async def test_ten_turns_without_any_header_are_one_conversation_in_which_each_m
     assert len(conversations_of(letta_api, agent.id)) == 1
 
 
+@requirement("conversations.restart")
 async def test_ten_turns_are_one_conversation_also_if_the_gateway_is_restarted_between_any_two(
     letta: LocalLetta, agent: Any, model: ScriptedModel, letta_api: Letta, marker: str, tmp_path: Path
 ) -> None:
@@ -63,6 +66,7 @@ async def test_ten_turns_are_one_conversation_also_if_the_gateway_is_restarted_b
     assert len(model.requests_with(marker)) == 10
 
 
+@requirement("conversations.twins")
 @pytest.mark.parametrize("beside", [False, True], ids=["in turns", "at once"])
 async def test_two_chats_with_identical_text_never_meet(
     client: AsyncOpenAI, milo: str, model: ScriptedModel, marker: str, beside: bool
@@ -86,6 +90,7 @@ async def test_two_chats_with_identical_text_never_meet(
 # --- edited, regenerated, branched -------------------------------------------------------------------------------
 
 
+@requirement("conversations.regenerate")
 @each_client
 async def test_a_regenerated_answer_leaves_no_trace_of_the_one_it_replaced(
     client: AsyncOpenAI, milo: str, model: ScriptedModel, marker: str, kind: type[Talk]
@@ -103,6 +108,7 @@ async def test_a_regenerated_answer_leaves_no_trace_of_the_one_it_replaced(
     assert len(model.requests_with(marker)) == talk.asked == 5
 
 
+@requirement("conversations.edit")
 @each_client
 async def test_an_edited_message_leaves_no_trace_of_what_it_replaced(
     client: AsyncOpenAI, milo: str, model: ScriptedModel, marker: str, kind: type[Talk]
@@ -119,6 +125,7 @@ async def test_an_edited_message_leaves_no_trace_of_what_it_replaced(
     assert len(model.requests_with(marker)) == talk.asked
 
 
+@requirement("conversations.branch")
 @each_client
 async def test_a_branch_that_was_left_goes_on_where_it_was_left(
     client: AsyncOpenAI, milo: str, model: ScriptedModel, marker: str, kind: type[Talk]
@@ -155,6 +162,7 @@ async def used_a_tool(talk: Talk, folder: Path, marker: str) -> None:
     await snapshots(folder, 1)
 
 
+@requirement("conversations.branch-tools")
 @each_client
 async def test_an_edit_after_a_client_tool_was_used_keeps_the_use_and_leaves_no_trace_of_what_it_replaced(
     letta: LocalLetta, milo: str, model: ScriptedModel, marker: str, tmp_path: Path, kind: type[Talk]
@@ -205,6 +213,7 @@ async def ask_task(chat: OpenWebUI, prompt: str) -> Any:
     return json.loads(answer.choices[0].message.content)
 
 
+@requirement("tasks.no-trace")
 async def test_the_burst_of_tasks_of_open_webui_reaches_no_agent(
     client: AsyncOpenAI, make_agent: MakeAgent, model: ScriptedModel, letta_api: Letta, marker: str
 ) -> None:
@@ -237,6 +246,7 @@ async def test_the_burst_of_tasks_of_open_webui_reaches_no_agent(
 # --- retries -----------------------------------------------------------------------------------------------------
 
 
+@requirement("retries.sdk")
 @pytest.mark.parametrize("begun", [False, True], ids=["first message", "later message"])
 async def test_a_plain_request_that_the_python_sdk_times_out_and_retries_reaches_the_agent_once(
     gateway: Served, agent: Any, model: ScriptedModel, letta_api: Letta, marker: str, begun: bool
@@ -254,6 +264,7 @@ async def test_a_plain_request_that_the_python_sdk_times_out_and_retries_reaches
     assert len(conversations_of(letta_api, agent.id)) == 1
 
 
+@requirement("retries.sdk")
 async def test_a_plain_request_that_the_node_sdk_times_out_and_retries_reaches_the_agent_once(
     node_folder: Path, gateway: Served, milo: str, model: ScriptedModel, marker: str
 ) -> None:
@@ -288,6 +299,7 @@ async def words(answer: httpx.Response, enough: int) -> str:
     return said
 
 
+@requirement("retries.join")
 @each_client
 @pytest.mark.parametrize("begun", [False, True], ids=["first message", "later message"])
 async def test_a_stream_that_is_cut_in_the_middle_and_sent_again_is_joined(
@@ -367,6 +379,7 @@ async def test_a_tool_loop_of_roo_code_is_heard_once(roo: RooCode, model: Script
     assert system.count("TOOL USE") == 1
 
 
+@requirement("retries.after-failure")
 @pytest.mark.parametrize("begun", [False, True], ids=["first message", "later message"])
 async def test_what_roo_code_sends_again_after_an_error_in_the_stream_is_heard_once(
     roo: RooCode, model: ScriptedModel, marker: str, begun: bool
@@ -454,6 +467,7 @@ async def test_a_result_that_roo_code_sends_again_after_a_cut_is_joined(
 # --- stopped -----------------------------------------------------------------------------------------------------
 
 
+@requirement("disconnect.redelivery")
 @each_client
 @pytest.mark.parametrize("within_grace", [True, False], ids=["within the grace", "after the grace"])
 async def test_an_answer_that_was_stopped_is_told_with_its_question_when_the_chat_goes_on(
@@ -517,6 +531,7 @@ async def test_a_pinned_chat_that_sends_only_what_is_new_is_told_again_what_was_
 # --- many at once ------------------------------------------------------------------------------------------------
 
 
+@requirement("conversations.concurrent")
 @pytest.mark.parametrize(("count", "turns"), [(20, 4), (50, 2)], ids=["20 chats", "50 chats"])
 async def test_chats_at_the_same_time_with_one_agent_stay_apart(
     client: AsyncOpenAI,

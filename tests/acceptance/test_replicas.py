@@ -24,6 +24,7 @@ from tests.acceptance.talking import Heard, Said, Talk, heard_last
 from tests.faults.asking import create
 from tests.faults.fake import DONE, FakeLetta, Script, Visit, fake_letta, ping, say, stop, usage
 from tests.faults.process import Process, serving
+from tests.requirements import requirement
 from tests.store.postgres import fresh_database, postgres
 
 SEED = 20_261_121
@@ -180,6 +181,7 @@ def slowly(fake: FakeLetta) -> Script:
     return script
 
 
+@requirement("replicas.shared")
 async def test_fifty_chats_at_random_replicas_are_whole_after_one_was_killed(
     postgres_url: str, marker: str, tmp_path: Path
 ) -> None:
@@ -194,6 +196,7 @@ async def test_fifty_chats_at_random_replicas_are_whole_after_one_was_killed(
         assert fake.overlaps == []
 
 
+@requirement("replicas.shared")
 async def test_chats_with_a_real_agent_at_random_replicas_are_whole_after_one_was_killed(
     postgres_url: str, letta: LocalLetta, milo: str, model: ScriptedModel, marker: str, tmp_path: Path
 ) -> None:
@@ -209,7 +212,7 @@ async def test_a_process_that_counted_up_just_before_it_died_is_not_taken_for_al
     """Else a message whose process was killed is given to the agent a second time."""
     database = await Database.open(f"sqlite:///{tmp_path / 'owners.db'}")
 
-    async def recover(_: Node) -> None: ...
+    async def recover(_: Node, stop: bool) -> None: ...
 
     watching = Owners(database, "watching", lambda: set[str](), recover, lease_seconds=0.6)
     await watching.start()
@@ -219,6 +222,7 @@ async def test_a_process_that_counted_up_just_before_it_died_is_not_taken_for_al
     await database.aclose()
 
 
+@requirement("replicas.shared")
 async def test_one_chat_that_goes_to_and_fro_between_two_processes_on_one_sqlite_file_is_one_conversation(
     marker: str, tmp_path: Path
 ) -> None:

@@ -361,7 +361,7 @@ def repeated(tx: Connection, ask: Ask, owner: str, now: float) -> tuple[str, boo
         if turn.live:
             if left or retried:
                 return turn.id, False
-            if turn.owner != owner and not ask.honest and (ask.turn.history or ask.pin or ask.named):
+            if turn.owner != owner and not ask.honest and ask.goes_on:
                 return turn.id, True
             continue
         seconds = REPLAY_SECONDS if left else RETRY_SECONDS if retried else 0

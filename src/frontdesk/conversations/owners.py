@@ -70,7 +70,10 @@ class Owners:
         deadline = time.monotonic() + self._lease_seconds
         while time.monotonic() < deadline:
             await asyncio.sleep(self._lease_seconds / BEATS_IN_LEASE / 4)
-            if await self._database.read(lambda tx: records.beat_of(tx, owner)) != count:
+            beat = await self._database.read(lambda tx: records.beat_of(tx, owner))
+            if beat is None:  # it has signed off, or was found dead
+                return False
+            if beat != count:
                 return True
         return False
 

@@ -45,6 +45,11 @@ class Ask:
     honest: bool = False  # known to be no repetition, for the client of the equal turn is still there
 
     @property
+    def goes_on(self) -> bool:
+        """Whether it says where it belongs, so that an equal one is hardly another chat's."""
+        return bool(self.turn.history or self.pin or self.named)
+
+    @property
     def shown(self) -> list[Saying]:
         return sayings(self.turn.history)
 
