@@ -79,7 +79,9 @@ def rows(chat: int, scope: str) -> tuple[dict[str, object], list[dict[str, objec
             }
         )
         parent = turn_id
-    row: dict[str, object] = dict.fromkeys(("system", "pin"), "") | {
+    row: dict[str, object] = {
+        "system": "",
+        "pin": "",
         "id": conversation_id,
         "scope": scope,
         "family": conversation_id,

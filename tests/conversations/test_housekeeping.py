@@ -171,10 +171,13 @@ async def test_stateless_and_temporary_ones_go_after_a_day(house: House) -> None
     assert await house.kept() == {"stateless-fresh", "temporary-fresh", "chat-fresh", "chat-old"}
 
 
-async def test_an_agents_own_thread_is_never_deleted(house: House) -> None:
-    await house.add("own", days=1000, kind="own", thread="default")
+@on_both
+async def test_an_agents_own_thread_is_never_deleted_but_what_was_said_there_is_not_kept_for_ever(house: House) -> None:
+    await house.add("own", "o2", days=1000, kind="own", thread="default")
+    await house.say("own", "o1", "o2")
+    await house.say("own", "o3", after="o2", state="streaming")
     assert await house.keeping.tidy() == 0
-    assert await house.kept() == {"own"}
+    assert (await house.kept(), await house.said()) == ({"own"}, {"o2", "o3"})
 
 
 @on_both

@@ -75,7 +75,11 @@ class Housekeeping:
                 log.exception("tidying up failed")
 
     async def tidy(self) -> int:
-        """Delete what is due. Gives how many conversations that were."""
+        """Delete what is due. Gives how many conversations that were.
+
+        Agents' own threads are nobody's to delete, but what our ledger holds of them is not kept for ever.
+        """
+        await self._database.do(lambda tx: records.trim_own(tx, self._clock() - self._retention_seconds))
         for row in await self._database.read(self._due):
             await self._database.do(lambda tx, row=row: doom_if_unused(tx, row))
         return await self._bury_doomed()

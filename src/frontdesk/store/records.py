@@ -427,6 +427,19 @@ def doomed(tx: Connection, limit: int, after: str = "") -> list[Conversation]:
     return [Conversation(*row) for row in tx.execute(query.order_by(conversations.c.id).limit(limit))]
 
 
+def trim_own(tx: Connection, before: float) -> None:
+    """Forget what was said in agents' own threads and ended before; but where each of them stands."""
+    own = conversations.c.kind == "own"
+    tx.execute(
+        delete(turns).where(
+            turns.c.conversation.in_(select(conversations.c.id).where(own)),
+            turns.c.id.not_in(select(conversations.c.head).where(own)),
+            turns.c.state.not_in(LIVE),
+            turns.c.ended < before,
+        )
+    )
+
+
 GONE = "?"
 """Before the head of a conversation that is out of use: nothing stands there any more, but `bury` begins there."""
 

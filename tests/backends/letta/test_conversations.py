@@ -284,7 +284,7 @@ async def test_a_fork_outlives_what_it_was_forked_from(
     assert second
     for gone in (thread, fork):
         await backend.delete(agent, gone)
-        assert await backend.thread(agent, gone.id) is None
+        assert await backend.fork(agent, gone) is None
     told = await heard(model, backend, agent, second)
     assert [role for role, _, _ in told] == ["user", "assistant", "tool", "assistant", "user", "assistant"]
     assert told[1][2] == ["get_weather"]
