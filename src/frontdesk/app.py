@@ -96,12 +96,15 @@ def create_app(settings: Settings) -> ASGIApp:
             owners=owners,
             line=line,
             snapshots=Snapshots(ledger),
-            background=Background(settings.background_tasks, settings.task_patterns, utility(settings)),
+            background=Background(
+                settings.background_tasks, settings.task_patterns, utility(settings), metrics.background_task
+            ),
             admission={
                 server.name: Admission(settings.max_turns, settings.max_waiting, settings.queue_wait_seconds)
                 for server in settings.servers
             },
             tap=lambda turn, agent: metrics.turn(agent.backend, agent.name),
+            count_repeat=metrics.repeat,
             grace_seconds=settings.grace_seconds,
         )
     )

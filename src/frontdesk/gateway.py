@@ -85,6 +85,7 @@ class Parts:
     background: Background
     admission: Mapping[str, Admission]  # by backend
     tap: Callable[[Turn, Agent], Tap]
+    count_repeat: Callable[[str], object]  # told how a request was answered which repeats another
     grace_seconds: float | None = 5.0
 
 
@@ -234,11 +235,13 @@ class Run:
                     self._show(agent, node.conversation, Identity.LINEAGE)
                     self.replayed = True
                     running = self._gateway.running.get(node.id)
-                    hear = self._follow(running) if running and not running.stopped else self._replay(node.id)
+                    joins = running is not None and not running.stopped
+                    hear = self._follow(running) if running and joins else self._replay(node.id)
                     async with aclosing(hear) as again:
                         async for batch in again:
                             yield batch
                             if batch and isinstance(batch[-1], TurnFinished):
+                                parts.count_repeat("joined" if joins else "replayed")
                                 await self._heard(node)
                                 return
                     self.replayed = False  # that turn came to nothing, and this is another

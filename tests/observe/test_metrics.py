@@ -217,6 +217,8 @@ def busy(metrics: Metrics) -> None:
     meter.batch([TextDelta("a"), TurnFinished(StopReason.STOP, Usage(input_tokens=3, output_tokens=2))])
     meter.end(None)
     metrics.request("GET", "/v1/models", 200, 0.02)
+    metrics.background_task("title_generation", "canned")
+    metrics.repeat("joined")
     metrics.error("model_not_found")
     metrics.backend_call("letta", "agents", 0.02, ok=True)
     metrics.waiting(lambda: 2)

@@ -117,6 +117,22 @@ class Metrics:
                 "frontdesk_errors_total", "Errors told to callers, by their public code.", ["code"], registry=registry
             )
         )
+        self._tasks = Family(
+            Counter(
+                "frontdesk_background_tasks_total",
+                "Background tasks of chat clients answered, by kind and by how.",
+                ["kind", "policy"],
+                registry=registry,
+            )
+        )
+        self._repeats = Family(
+            Counter(
+                "frontdesk_repeated_requests_total",
+                "Requests that repeated another: they joined its turn, or were given its answer again.",
+                ["how"],
+                registry=registry,
+            )
+        )
         self._backend_calls = Family(
             Counter(
                 "frontdesk_backend_calls_total",
@@ -152,6 +168,13 @@ class Metrics:
     def turn(self, backend: str, agent: str) -> "TurnMeter":
         """Begin to measure a turn. `agent` is the name by which the operator knows it, never the caller's words."""
         return TurnMeter(self._turns, backend, self._agent(backend, agent))
+
+    def background_task(self, kind: str, policy: str) -> None:
+        self._tasks.labels(kind, policy).inc()
+
+    def repeat(self, how: str) -> None:
+        """Count a request that was no turn of its own: `joined` or `replayed`."""
+        self._repeats.labels(how).inc()
 
     def error(self, code: str) -> None:
         self._errors.labels(code).inc()
