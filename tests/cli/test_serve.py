@@ -71,7 +71,7 @@ def test_a_port_in_use_is_one_clear_line(run: Run, workers: str) -> None:
 def test_a_data_folder_that_cannot_be_used_is_told(run: Run, tmp_path: Path, workers: str) -> None:
     (tmp_path / "file").write_text("")
     result = run("serve", "--port", "0", "--workers", workers, FRONTDESK_DATA_DIR=str(tmp_path / "file"))
-    assert "error: The gateway cannot start: " in result.stderr
+    assert "error: Cannot open the store " in result.stderr
     assert result.exit_code == 1
 
 

@@ -33,6 +33,7 @@ def gateway(odd: FakeLetta, tmp_path_factory: pytest.TempPathFactory) -> Generat
         silence_seconds=1.0,
         commit_wait_seconds=0.4,
         keepalive_seconds=0.2,
+        queue_wait_seconds=0.2,  # for a run of another client
     ) as running:
         yield running
 

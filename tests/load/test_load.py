@@ -41,7 +41,7 @@ def many_files() -> Generator[None]:
 async def test_streams_at_once(tmp_path: Path, streams: int, seconds: float) -> None:
     """Each token of the fake says whose it is and which; the client checks every one of them."""
     with FakeLetta(agents=20) as fake:
-        fake.configure(pace_ms=60, reasoning=10, text=30)
+        fake.configure(pace_ms=150, reasoning=10, text=30)
         with serving(tmp_path, fake.url, FRONTDESK_LOG_LEVEL="warning") as gateway:
             models = [agent_name(number) for number in range(20)]
             outcome = await run(

@@ -21,7 +21,6 @@ from frontdesk.backends.letta import LettaBackend, LettaSettings
 from frontdesk.backends.letta.backend import OWN_THREAD
 from frontdesk.backends.letta.client import LettaClient
 from frontdesk.backends.letta.http import Connection
-from frontdesk.backends.letta.outcome import Dropped, Kept, Outcome, Running
 from frontdesk.demo.local_letta import LocalLetta
 from frontdesk.errors import (
     ContextLengthExceeded,
@@ -31,7 +30,7 @@ from frontdesk.errors import (
     ProviderError,
     ProviderRateLimited,
 )
-from frontdesk.ports import Placement
+from frontdesk.ports import Dropped, Kept, Outcome, Placement, Running
 from frontdesk.stream import Reply, collect
 from frontdesk.testing import ScriptedModel
 from frontdesk.turn import (
@@ -112,8 +111,8 @@ def placed(agent: Agent, thread: Thread, turn: Turn) -> Placement:
     return Placement(agent, thread, Identity.NEW, turn.input)
 
 
-async def opened(backend: LettaBackend, agent: Agent, **fields: Any) -> Thread:
-    return await backend.open(agent, a_turn(agent), **fields)
+async def opened(backend: LettaBackend, agent: Agent) -> Thread:
+    return await backend.open(agent, a_turn(agent))
 
 
 async def say(backend: LettaBackend, agent: Agent, thread: Thread, *said: Item | str) -> Reply:
@@ -313,9 +312,8 @@ async def test_an_agents_own_thread_is_never_deleted(backend: LettaBackend, agen
 
 
 async def test_a_conversation_has_a_label(letta_api: Letta, backend: LettaBackend, agent: Agent) -> None:
-    for fields, label in (({}, "Frontdesk"), ({"label": "Weather in Oslo"}, "Weather in Oslo")):
-        thread = await opened(backend, agent, **fields)
-        assert letta_api.conversations.retrieve(f"conv-{thread.id}").summary == label
+    thread = await opened(backend, agent)
+    assert letta_api.conversations.retrieve(f"conv-{thread.id}").summary == "Frontdesk"
 
 
 # --- what became of a turn -------------------------------------------------------------------------------------------
@@ -495,7 +493,7 @@ async def test_an_older_agent_tells_of_its_turns(backend: LettaBackend, make_age
     agent = (await backend.find(make_agent(agent_type="memgpt_v2_agent").name))[0]
     turn = a_turn(agent, '@call send_message {"message": "Hello."}', tools=())
     reply = await play(backend, agent, OWN_THREAD, turn)
-    found = await backend.outcome(turn.id, agent, OWN_THREAD)
+    found = await ended(backend, agent, OWN_THREAD, turn)
     assert isinstance(found, Kept)
     assert found.complete
     assert [part for part in found.reply if isinstance(part, Message)] == [

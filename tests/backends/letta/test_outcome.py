@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from frontdesk.backends.letta.backend import in_context, pauses, turned
-from frontdesk.backends.letta.outcome import Dropped, Kept, Running, of_turn, outcome, parts, untracked, usage
+from frontdesk.backends.letta.outcome import of_turn, outcome, parts, untracked, usage
+from frontdesk.ports import Dropped, Kept, Running
 from frontdesk.turn import Message, Reasoning, StopReason, Text, ToolCall, ToolRun, Usage
 
 ENDED = {"status": "completed", "stop_reason": "end_turn"}
