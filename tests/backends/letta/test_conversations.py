@@ -597,6 +597,20 @@ def old() -> Generator[FakeLetta]:
         yield fake
 
 
+async def test_calls_that_another_client_left_unanswered_are_given_up_and_that_is_logged(
+    model: ScriptedModel, backend: LettaBackend, agent: Agent
+) -> None:
+    thread = await opened(backend, agent)
+    await say(backend, agent, thread, "@call get_weather {}")
+    with structlog.testing.capture_logs() as logs:
+        await say(backend, agent, thread, "@say Something else.")
+    assert [(entry["event"], entry["tools"]) for entry in logs] == [
+        ("calls that waited for an answer are given up", ["get_weather"])
+    ]
+    told = await heard(model, backend, agent, thread)
+    assert [role for role, _, _ in told] == ["user", "assistant", "tool", "user", "assistant"]
+
+
 async def test_a_busy_conversation_is_waited_for() -> None:
     with fake_letta() as fake:
         refused: list[str] = []

@@ -326,7 +326,9 @@ class LettaBackend:
         match error:
             case AwaitingApproval():
                 calls = await self.calls(placement.agent, placement.thread)
-                return [encode.denials([call.call_id for call in calls if call.pending]), *messages]
+                pending = [call for call in calls if call.pending]
+                log.info("calls that waited for an answer are given up", tools=[call.name for call in pending])
+                return [encode.denials([call.call_id for call in pending]), *messages]
             case WrongCallIds():
                 return [encode.exactly(messages[0], error.expected), *messages[1:]]
 
