@@ -2,7 +2,7 @@ import hashlib
 import importlib
 import io
 import json
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import Generator
 from pathlib import Path
 
 import httpx
@@ -10,7 +10,7 @@ import pytest
 import structlog
 
 from frontdesk.cli.page import out
-from tests.faults.fake import DONE, FakeLetta, Visit, event, fake_letta, ping, say, stop, usage
+from tests.faults.fake import FakeLetta, fake_letta, own_tools
 from tests.served import Served, served
 
 from .conftest import Run
@@ -30,20 +30,8 @@ def log() -> Generator[io.StringIO]:
 @pytest.fixture(scope="module")
 def letta() -> Generator[FakeLetta]:
     with fake_letta() as fake:
-        fake.scripts["tools"] = own_tools
+        fake.scripts["tools"] = own_tools("It [b]snows[/b]. \x1b[2J")
         yield fake
-
-
-async def own_tools(_: Visit) -> AsyncGenerator[bytes, None]:
-    yield ping()
-    yield event(message_type="reasoning_message", id="r-1", reasoning="I could look it up.")
-    for number, status in ((1, "success"), (2, "error")):
-        tool = {"name": "search", "arguments": '{"q":"snow"}', "tool_call_id": f"own-{number}"}
-        yield event(message_type="tool_call_message", id=f"t-{number}", tool_call=tool)
-        returned = {"tool_call_id": f"own-{number}", "tool_return": f"result {number}", "status": status}
-        yield event(message_type="tool_return_message", id=f"u-{number}", **returned)
-    for frame in (say("It [b]snows[/b]. \x1b[2J"), stop(), usage(), DONE):
-        yield frame
 
 
 @pytest.fixture

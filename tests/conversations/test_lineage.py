@@ -17,7 +17,6 @@ from frontdesk.conversations.lineage import (
     points,
     reply_point,
     sayings,
-    text_of,
     wraps,
 )
 from frontdesk.turn import Image, Item, Message, Part, Reasoning, Role, Text, ToolCall, ToolResult, ToolRun
@@ -235,7 +234,3 @@ def test_what_a_seed_can_hold_is_plain() -> None:
     assert is_plain([user("a"), agent("b"), Reasoning("hm")])
     for item in (ToolCall("1", "f", "{}"), ToolResult("1", ()), ToolRun("1", "f", "{}")):
         assert not is_plain([user("a"), item])
-
-
-def test_the_text_of_a_reply_is_that_of_its_messages() -> None:
-    assert text_of([agent("a"), Reasoning("hm"), agent("b")]) == "a\n\nb"

@@ -490,6 +490,23 @@ def refusing(detail: str) -> Script:
     return script
 
 
+def own_tools(text: str) -> Script:
+    """The agent thinks, runs two tools of its own, of which one fails, and says so."""
+
+    async def script(_: Visit) -> AsyncGenerator[bytes, None]:
+        yield ping()
+        yield event(message_type="reasoning_message", id="r-1", reasoning="I could look it up.")
+        for number, status in ((1, "success"), (2, "error")):
+            tool = {"name": "search", "arguments": '{"q":"snow"}', "tool_call_id": f"own-{number}"}
+            yield event(message_type="tool_call_message", id=f"t-{number}", tool_call=tool)
+            returned = {"tool_call_id": f"own-{number}", "tool_return": f"result {number}", "status": status}
+            yield event(message_type="tool_return_message", id=f"u-{number}", **returned)
+        for frame in (say(text), stop(), usage(), DONE):
+            yield frame
+
+    return script
+
+
 async def echo(visit: Visit) -> AsyncGenerator[bytes, None]:
     said = visit.heard[-1][1] if visit.heard else text_of(visit.texts[-1])
     for data in (ping(), say("You said: "), say(said), stop(), usage(), DONE):

@@ -20,7 +20,7 @@ from frontdesk.demo.local_letta import LocalLetta
 from frontdesk.testing import ScriptedModel
 from frontdesk.turn import Agent, Thread
 from tests.faults.asking import create
-from tests.faults.fake import DONE, FakeLetta, Visit, event, fake_letta, ping, say, stop, usage
+from tests.faults.fake import FakeLetta, Visit, fake_letta, own_tools, ping, say, stop
 from tests.faults.watch import eventually
 from tests.protocols.chat_completions.asking import heard
 from tests.requirements import requirement
@@ -35,7 +35,7 @@ ID_HEADER = "x-frontdesk-conversation"
 @pytest.fixture(scope="module")
 def fake() -> Generator[FakeLetta]:
     with fake_letta() as letta:
-        letta.scripts |= {"tools": own_tools, "cut": said_half, "wait": waiting}
+        letta.scripts |= {"tools": own_tools("It snows."), "cut": said_half, "wait": waiting}
         yield letta
 
 
@@ -57,19 +57,6 @@ async def anne(faked: Served) -> AsyncGenerator[AsyncOpenAI]:
 async def bob(faked: Served) -> AsyncGenerator[AsyncOpenAI]:
     async with faked.client(api_key=BOB) as client:
         yield client
-
-
-async def own_tools(_: Visit) -> AsyncGenerator[bytes, None]:
-    """The agent thinks, runs two tools of its own, of which one fails, and says so."""
-    yield ping()
-    yield event(message_type="reasoning_message", id="r-1", reasoning="I could look it up.")
-    for number, status in ((1, "success"), (2, "error")):
-        tool = {"name": "search", "arguments": '{"q":"snow"}', "tool_call_id": f"own-{number}"}
-        yield event(message_type="tool_call_message", id=f"t-{number}", tool_call=tool)
-        returned = {"tool_call_id": f"own-{number}", "tool_return": f"result {number}", "status": status}
-        yield event(message_type="tool_return_message", id=f"u-{number}", **returned)
-    for frame in (say("It snows."), stop(), usage(), DONE):
-        yield frame
 
 
 async def said_half(_: Visit) -> AsyncGenerator[bytes, None]:

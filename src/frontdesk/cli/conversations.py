@@ -112,24 +112,8 @@ def delete(
 
 
 def ask(gateway: "Gateway", method: str, path: str, **query: str | int) -> dict[str, Any]:
-    """The body of an answer. Raises Trouble."""
-    import httpx
-
-    from frontdesk.cli.gateway import refusal
-
-    headers = {"Authorization": f"Bearer {gateway.key}"} if gateway.key else {}
-    try:
-        response = httpx.request(
-            method, gateway.url + path, params=query, headers=headers, timeout=30, trust_env=not gateway.local
-        )
-    except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
-        raise gateway.unreachable(str(error)) from error
-    try:
-        body: Any = response.json()
-    except ValueError:
-        body = None
-    if not response.is_success:
-        raise refusal(gateway, response.status_code, body)
+    """The object an answer is. Raises Trouble."""
+    body: Any = gateway.ask(method, path, timeout=30, **query)
     if not isinstance(body, dict) or "object" not in body:
         raise Trouble(f"{gateway.url} answers, but not as a gateway does.", "Is the address right?")
     return body  # pyright: ignore[reportUnknownVariableType]

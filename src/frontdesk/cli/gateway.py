@@ -53,7 +53,7 @@ class Gateway:
 
     def read(self, path: str) -> tuple[Any, list[Served]]:
         """The listing, as it came and as we understand it. Raises Trouble."""
-        body = self._get(path)
+        body = self.ask("GET", path)
         try:
             return body, Listing.model_validate(body).data
         except ValidationError as error:
@@ -62,14 +62,17 @@ class Gateway:
     def agent(self, name: str) -> Served:
         """One agent, as its name is written. Raises Trouble, also when there is none of this name."""
         try:
-            return Served.model_validate(self._get(f"/v1/models/{quote(name)}"))
+            return Served.model_validate(self.ask("GET", f"/v1/models/{quote(name)}"))
         except ValidationError as error:
             raise Trouble(f"{self.url} answers, but not as a gateway does.", "Is the address right?") from error
 
-    def _get(self, path: str) -> Any:
+    def ask(self, method: str, path: str, *, timeout: float = 15.0, **query: str | int) -> Any:
+        """The body of an answer; None for one that is no JSON. Raises Trouble."""
         headers = {"Authorization": f"Bearer {self.key}"} if self.key else {}
         try:
-            response = httpx.get(self.url + path, headers=headers, timeout=15, trust_env=not self.local)
+            response = httpx.request(
+                method, self.url + path, params=query, headers=headers, timeout=timeout, trust_env=not self.local
+            )
         except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
             raise self.unreachable(str(error)) from error
         try:

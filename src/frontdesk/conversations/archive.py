@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 
 from frontdesk.conversations.desk import scope_of
 from frontdesk.conversations.housekeeping import Housekeeping
-from frontdesk.conversations.ids import CALL, CONVERSATION, Ids
+from frontdesk.conversations.ids import CONVERSATION, Ids
 from frontdesk.conversations.tasks import shortened
 from frontdesk.errors import AgentNotFound, ConversationBusy, ConversationNotFound, InvalidRequest
 from frontdesk.ports import Agents
@@ -210,9 +210,7 @@ class Archive:
 
     async def _row(self, principal: Principal, public_id: str) -> Conversation:
         """The conversation of an id, if it is the caller's. That it is another's is told to nobody."""
-        # Both kinds of our ids are packed alike; only the signature, which wants the agent, is proof.
-        packed = CALL + public_id.removeprefix(CONVERSATION)
-        conversation_id = self._ids.conversation_of_call(packed) or ""
+        conversation_id = self._ids.conversation_meant(public_id) or ""
         row = await self._database.read(lambda tx: records.conversation(tx, conversation_id))
         if row is None or row.kind not in KEPT or row.principal != principal.id:
             raise not_found(public_id)
@@ -263,24 +261,7 @@ def title_of(told: Sequence[Item]) -> str:
 
 
 def new_conversation(principal: Principal, agent: Agent, metadata: str) -> Conversation:
-    conversation_id = uuid.uuid4().hex
-    now = time.time()
-    return Conversation(
-        id=conversation_id,
-        scope=scope_of(principal.id, agent),
-        family=conversation_id,
-        principal=principal.id,
-        backend=agent.backend,
-        agent=agent.id,
-        kind="chat",
-        thread="",
-        head="",
-        system="",
-        pin="",
-        metadata=metadata,
-        created=now,
-        used=now,
-    )
+    return records.begun(scope_of(principal.id, agent), principal.id, agent.backend, agent.id, metadata=metadata)
 
 
 def check_resting(tx: Connection, seen: Conversation) -> None:

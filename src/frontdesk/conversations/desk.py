@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 
 from frontdesk.conversations.ids import CONVERSATION, Ids, fingerprint
 from frontdesk.conversations.ledger import Entry, Ledger
-from frontdesk.conversations.lineage import digest, points
+from frontdesk.conversations.lineage import ROOT, digest, follow, sayings
 from frontdesk.conversations.placing import Ask, UnknownHistory
 from frontdesk.errors import ConversationNotFound, InvalidRequest
 from frontdesk.ports import Backend, Placement
@@ -72,12 +72,14 @@ class Desk:
         scope = scope_of(turn.principal.id, agent)
         answering, calls, head = await self._answering(backend, agent, turn, scope)
         named = self._named(turn, agent)
+        shown = sayings(turn.history)
         return Ask(
             turn=turn,
             agent=agent,
             mode=turn.mode,
             scope=scope,
-            points=tuple(points(turn.history)),
+            shown=tuple(shown),
+            points=tuple(follow(ROOT, shown)),
             pin="" if named else turn.conversation,
             named=named,
             answering=answering,

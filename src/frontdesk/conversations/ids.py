@@ -27,10 +27,14 @@ class Ids:
 
     def conversation_of(self, public_id: str, principal: str, agent_id: str) -> str | None:
         """The conversation of a public id, or None if it is not ours to give to this caller."""
-        conversation_id = _packed(public_id.removeprefix(CONVERSATION))
+        conversation_id = self.conversation_meant(public_id)
         if conversation_id is None:
             return None
         return conversation_id if same(self.conversation(conversation_id, principal, agent_id), public_id) else None
+
+    def conversation_meant(self, public_id: str) -> str | None:
+        """The conversation a public id speaks of. Not yet proof: `conversation_of` gives that."""
+        return _packed(public_id.removeprefix(CONVERSATION))
 
     def call(self, upstream_id: str, conversation_id: str, principal: str, agent_id: str) -> str:
         return CALL + self._pack(conversation_id, principal, agent_id, upstream_id)

@@ -180,7 +180,7 @@ class Ledger:
     def _conversation(self, tx: Connection, ask: Ask, found: Spot, now: float) -> Conversation:
         row = found.conversation
         if row is None:
-            row = new_conversation(ask, found, now)
+            row = new_conversation(ask, found)
             records.add_conversation(tx, row)
         else:
             pin = ask.pin or row.pin
@@ -370,25 +370,12 @@ def repeated(tx: Connection, ask: Ask, owner: str, now: float) -> tuple[str, boo
     return "", False
 
 
-def new_conversation(ask: Ask, found: Spot, now: float) -> Conversation:
-    conversation_id = own_conversation(ask.agent) if found.kind == "own" else uuid.uuid4().hex
+def new_conversation(ask: Ask, found: Spot) -> Conversation:
+    place = (ask.agent.backend, ask.agent.id)
+    if found.kind == "own":
+        return records.begun("own", "", *place, id=own_conversation(ask.agent), kind="own", pin=ask.pin)
     kind = "temporary" if found.kind == "chat" and ask.turn.signals.temporary else found.kind
-    return Conversation(
-        id=conversation_id,
-        scope="own" if kind == "own" else ask.scope,
-        family=found.family or conversation_id,
-        principal="" if kind == "own" else ask.turn.principal.id,
-        backend=ask.agent.backend,
-        agent=ask.agent.id,
-        kind=kind,
-        thread="",
-        head="",
-        system="",
-        pin=ask.pin,
-        metadata="{}",
-        created=now,
-        used=now,
-    )
+    return records.begun(ask.scope, ask.turn.principal.id, *place, family=found.family, kind=kind, pin=ask.pin)
 
 
 def beginning(ask: Ask, found: Spot) -> tuple[Point | None, tuple[Item, ...], tuple[Item, ...]]:

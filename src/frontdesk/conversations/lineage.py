@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from frontdesk.turn import Image, Item, Message, Part, Reasoning, Role, Text, ToolCall, ToolResult, ToolRun
+from frontdesk.turn import Image, Item, Message, Part, Reasoning, Role, ToolCall, ToolResult, ToolRun
 
 _ASIDES = re.compile(
     r"<details\b[^>]*\btype=[\"']?(?:reasoning|tool_calls)\b.*?</details>|<(think|thinking)>.*?</\1>", re.DOTALL
@@ -165,15 +165,6 @@ def is_tail(shown: Sequence[Saying], known: Sequence[Saying]) -> bool:
     return 0 < len(shown) < len(known) and agrees(shown, known[-len(shown) :])
 
 
-def text_of(parts: Sequence[Part]) -> str:
-    """A reply's text, as a client was sent it."""
-    return "\n\n".join(part.text for part in parts if isinstance(part, Message))
-
-
 def is_plain(items: Iterable[Item | Part]) -> bool:
     """Whether there is nothing in it but what a seed can hold: no tool was used."""
     return not any(isinstance(item, ToolCall | ToolResult | ToolRun) for item in items)
-
-
-def spoken_text(text: str) -> Message:
-    return Message("assistant", (Text(text),))

@@ -31,6 +31,7 @@ class Ask:
     agent: Agent
     mode: Mode
     scope: str
+    shown: tuple[Saying, ...]  # the history, as the client tells it
     points: tuple[Point, ...]
     pin: str = ""  # the caller's own name for a conversation
     named: str = ""  # the conversation which an id of ours names
@@ -48,10 +49,6 @@ class Ask:
     def goes_on(self) -> bool:
         """Whether it says where it belongs, so that an equal one is hardly another chat's."""
         return bool(self.turn.history or self.pin or self.named)
-
-    @property
-    def shown(self) -> list[Saying]:
-        return sayings(self.turn.history)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +120,13 @@ def unknown(ask: Ask) -> Spot:
             )
 
 
+def where_it_stands(tx: Connection, ask: Ask, row: Conversation, mine: str) -> Spot:
+    """At the end of a conversation, which holds all of the history that is told."""
+    parent = records.turn(tx, row.head) if row.head else None
+    kind = "own" if row.kind == "own" else "chat"
+    return Spot(Identity.LINEAGE, row, parent, len(ask.turn.history), busy(tx, row, mine), kind=kind)
+
+
 # --- by tool calls -------------------------------------------------------------------------------------------------
 
 
@@ -130,16 +134,7 @@ def answering(tx: Connection, ask: Ask, mine: str) -> Spot | None:
     row = records.conversation(tx, ask.answering, lock=True)
     if row is None or not row.usable or (row.scope != ask.scope and row.kind != "own") or row.head != ask.head:
         return None  # others have answered them meanwhile
-    parent = records.turn(tx, row.head) if row.head else None
-    return Spot(
-        Identity.LINEAGE,
-        row,
-        parent,
-        len(ask.turn.history),
-        waits=busy(tx, row, mine),
-        answers=True,
-        kind="own" if row.kind == "own" else "chat",
-    )
+    return replace(where_it_stands(tx, ask, row, mine), answers=True)
 
 
 # --- one thread for all --------------------------------------------------------------------------------------------
@@ -149,16 +144,7 @@ def own(tx: Connection, ask: Ask, mine: str) -> Spot:
     row = records.conversation(tx, own_conversation(ask.agent), lock=True)
     if row is None:
         return Spot(Identity.NEW, kind="own", known=len(ask.turn.history))
-    parent = records.turn(tx, row.head) if row.head else None
-    return Spot(
-        Identity.LINEAGE,
-        row,
-        parent,
-        len(ask.turn.history),
-        waits=busy(tx, row, mine),
-        owed=owed(tx, ask, row),
-        kind="own",
-    )
+    return replace(where_it_stands(tx, ask, row, mine), owed=owed(tx, ask, row))
 
 
 # --- by name -------------------------------------------------------------------------------------------------------
@@ -174,9 +160,10 @@ def in_pin(tx: Connection, ask: Ask, mine: str) -> Spot:
         row = records.conversation(tx, current, lock=True)
         if row is None or not row.usable:
             return Spot(Identity.HEADER, family=family)
-        parent = records.turn(tx, row.head) if row.head else None
-        again = bool(parent and parent.state == "failed_after" and ask.request and parent.request == ask.request)
-        return Spot(Identity.HEADER, row, parent, waits=busy(tx, row, mine), owed=owed(tx, ask, row), again=again)
+        found = where_it_stands(tx, ask, row, mine)
+        last = found.parent
+        again = bool(last and last.state == "failed_after" and ask.request and last.request == ask.request)
+        return replace(found, identity=Identity.HEADER, owed=owed(tx, ask, row), again=again)
     found = by_lineage(tx, ask, mine, family, current) or unused(tx, ask, current, mine)
     return replace(found, identity=Identity.HEADER) if found else beginning_under(ask, family)
 

@@ -4,6 +4,7 @@ Statements are made once: making one costs more than running it.
 """
 
 import time
+import uuid
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -56,6 +57,38 @@ class Conversation:
     def usable(self) -> bool:
         """Whether turns may run there."""
         return self.kind not in ("snapshot", "doomed")
+
+
+def begun(
+    scope: str,
+    principal: str,
+    backend: str,
+    agent: str,
+    *,
+    id: str = "",
+    family: str = "",
+    kind: str = "chat",
+    pin: str = "",
+    metadata: str = "{}",
+) -> Conversation:
+    """A conversation that has just begun, of a family of its own unless it is given one."""
+    id, now = id or uuid.uuid4().hex, time.time()
+    return Conversation(
+        id=id,
+        scope=scope,
+        family=family or id,
+        principal=principal,
+        backend=backend,
+        agent=agent,
+        kind=kind,
+        thread="",
+        head="",
+        system="",
+        pin=pin,
+        metadata=metadata,
+        created=now,
+        used=now,
+    )
 
 
 @dataclass(frozen=True, slots=True)
