@@ -145,14 +145,18 @@ def three(fake: FakeLetta, tmp_path_factory: pytest.TempPathFactory) -> Generato
 
 
 def calls_to(gateway: Gateway, workers: int, call: Callable[[], Call]) -> list[Call]:
-    """Call until so many workers have answered, for whoever is free takes the next connection."""
+    """A call to each of so many workers. Whoever is free takes the next connection, and that may be the same one for
+    long: those who have answered are made to wait."""
     calls: list[Call] = []
-
-    def enough() -> bool:
-        calls.append(call())
-        return len({gateway.worker_of(each) for each in calls}) == workers
-
-    until(enough)
+    resting: list[psutil.Process] = []
+    try:
+        for _ in range(workers):
+            calls.append(call())
+            resting.append(psutil.Process(gateway.worker_of(calls[-1])))
+            resting[-1].suspend()
+    finally:
+        for process in resting:
+            process.resume()
     return calls
 
 
