@@ -39,8 +39,8 @@ from frontdesk.policies.admission import Admission
 from frontdesk.policies.auth import Keyring
 from frontdesk.policies.images import ImageFetcher, decode_data_url
 from frontdesk.policies.limits import Limits
+from frontdesk.policies.options import Rules
 from frontdesk.protocols import about, conversations, models
-from frontdesk.protocols.chat_completions.decode import Policy
 from frontdesk.protocols.chat_completions.encode import Style
 from frontdesk.protocols.chat_completions.routes import ChatCompletions
 from frontdesk.protocols.front import Front
@@ -105,6 +105,7 @@ def create_app(settings: Settings) -> ASGIApp:
             },
             tap=lambda turn, agent: metrics.turn(agent.backend, agent.name),
             count_repeat=metrics.repeat,
+            rules=Rules(settings.strict_params, settings.remove_system_prompt),
             grace_seconds=settings.grace_seconds,
         )
     )
@@ -114,7 +115,6 @@ def create_app(settings: Settings) -> ASGIApp:
         gateway,
         entrance,
         Delivery(settings.commit_wait_seconds, heartbeat, settings.silence_seconds, metrics.error),
-        Policy(settings.remove_system_prompt, settings.strict_params),
         Style(settings.reasoning_field, settings.tool_activity == "reasoning", settings.keepalive),
     )
 

@@ -30,9 +30,9 @@ from frontdesk.errors import (
     ConversationBusy,
     ConversationNotFound,
     GatewayError,
-    InvalidRequest,
 )
 from frontdesk.policies.admission import Admission
+from frontdesk.policies.options import Rules, settled
 from frontdesk.ports import Backend, Placement
 from frontdesk.store.codec import Saved
 from frontdesk.store.records import Node
@@ -84,6 +84,7 @@ class Parts:
     snapshots: Snapshots
     background: Background
     admission: Mapping[str, Admission]  # by backend
+    rules: Rules
     tap: Callable[[Turn, Agent], Tap]
     count_repeat: Callable[[str], object]  # told how a request was answered which repeats another
     grace_seconds: float | None = 5.0
@@ -204,7 +205,7 @@ class Run:
                     yield (TextDelta(text), TurnFinished(StopReason.STOP))
                     return
                 self.turn = replace(turn, mode="stateless", conversation="", signals=Signals())
-            check_tools(turn, agent)
+            self.turn = settled(self.turn, agent, self._parts.rules)
             async with aclosing(self._answer(backend, agent)) as answer:
                 async for batch in answer:
                     yield batch
@@ -548,23 +549,6 @@ def about(turn: Turn) -> dict[str, Any]:
     """What the caller wants to find again in the logs; no more of it than OpenAI allows, for it is on every line."""
     short = {name[:64]: value[:512] for name, value in turn.metadata.items()}
     return {"metadata": short} if short else {}
-
-
-def check_tools(turn: Turn, agent: Agent) -> None:
-    """Raises InvalidRequest for tools this agent cannot be given."""
-    if turn.tools and not agent.client_tools:
-        raise InvalidRequest(
-            f"The agent {agent.name!r} is of a type that cannot use the caller's tools.",
-            param="tools",
-            code="unsupported_parameter",
-        )
-    for index, tool in enumerate(turn.tools):
-        if tool.name in agent.reserved_tools:
-            raise InvalidRequest(
-                f"The name {tool.name!r} belongs to a tool by which the agent keeps its memory. Rename yours.",
-                param=f"tools[{index}].function.name",
-                code="invalid_value",
-            )
 
 
 def code_of(error: BaseException) -> str:

@@ -6,7 +6,7 @@ closed, so that a new kind becomes a type error wherever it is not yet handled. 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import Any, Literal
 
@@ -104,14 +104,49 @@ class Tool:
     description: str = ""
     parameters: Mapping[str, Any] = field(default_factory=dict[str, Any])
     strict: bool = False
+    param: str = field(default="", compare=False)  # where in the request its name stood, for error messages
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """Answer with JSON: any object, or with `schema` what that describes. `strict`: nothing else will do."""
+
+    schema: Mapping[str, Any] | None = None
+    name: str = ""
+    strict: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What the caller wishes of the model; `None` unless asked. What nobody can honour is listed in `ignored`."""
+    """What the caller wishes of the model; `None` unless asked. Which of it is carried out, `Agent.honours` tells.
 
+    `must_call`: the answer is to be a call of one of the turn's tools. `names` are the caller's words for what is asked
+    here, by ours; `ignored` is what was asked for and is not carried out, in the caller's words.
+    """
+
+    max_output_tokens: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    frequency_penalty: float | None = None
+    presence_penalty: float | None = None
+    logit_bias: Mapping[str, Any] | None = None
+    seed: int | None = None
+    stop: tuple[str, ...] | None = None
+    reasoning_effort: str | None = None
+    verbosity: str | None = None
+    format: Format | None = None
     parallel_tool_calls: bool | None = None
+    must_call: bool | None = None
+    names: Mapping[str, str] = field(default_factory=dict[str, str])
     ignored: tuple[str, ...] = ()
+
+    @property
+    def asked(self) -> tuple[str, ...]:
+        """What is asked for, in our words."""
+        return tuple(name for name in OPTIONS if getattr(self, name) is not None)
+
+
+OPTIONS = tuple(each.name for each in fields(Options) if each.default is None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +196,9 @@ class Turn:
     tools: tuple[Tool, ...] = ()
     options: Options = Options()
     conversation: str = ""  # the caller's pin: free text, or an id of ours
+    after: str = ""  # the turn which this one comes after, if the caller says so; then `input` is all that is told
+    receipt: str = ""  # the protocol's own words, kept with the turn for when the caller asks for it by its id
+    background: bool = False  # it runs without its caller, who may come to hear it later, from any point on
     signals: Signals = Signals()
     mode: Mode = "auto"
     principal: Principal = Principal()
@@ -184,6 +222,8 @@ class Agent:
     context_window: int | None = None
     client_tools: bool = True
     conversations: bool = True  # False: one thread, shared by everybody who talks to it
+    bridged: bool = False  # of one thread, but a conversation in which the caller's tools are used is one of its own
+    honours: frozenset[str] = frozenset()  # which `OPTIONS` are carried out
     reserved_tools: frozenset[str] = frozenset()  # names of its own which a caller's tool must not take
     settings: Mapping[str, Any] = field(default_factory=dict[str, Any])  # the backend's own, opaque to others
 

@@ -7,7 +7,7 @@ import time
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Literal, Protocol
 
 from sqlalchemy import Connection
 
@@ -19,7 +19,7 @@ from frontdesk.errors import AgentNotFound, ConversationBusy, ConversationNotFou
 from frontdesk.ports import Agents
 from frontdesk.store import codec, records
 from frontdesk.store.database import Database
-from frontdesk.store.records import Conversation
+from frontdesk.store.records import Conversation, Node
 from frontdesk.turn import Agent, Item, Message, Mode, Part, Principal, StopReason, Thread
 
 KEPT = ("chat", "temporary", "stateless")
@@ -43,9 +43,11 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """Something that was said, in which turn, and at which place in it. Not `complete` if it was cut short."""
+    """Something that was said: in which turn, whether it was told (i) or answered (o), and at which place among that.
+    Not `complete` if it was cut short."""
 
     turn_id: str
+    side: Literal["i", "o"]
     index: int
     item: Item | Part
     complete: bool
@@ -131,9 +133,7 @@ class Archive:
         row = await self._row(principal, public_id)
         told: list[Told] = []
         for node in await self._database.read(lambda tx: records.path(tx, row.head)):
-            given, reply = codec.items_of(node.input), codec.reply_of(node.reply).parts
-            for index, item in enumerate((*given, *reply)):
-                told.append(Told(node.id, index, item, index < len(given) or node.state == "completed"))
+            told += told_in(node)
         return told
 
     # --- changing ------------------------------------------------------------------------------------------------
@@ -253,6 +253,13 @@ class Archive:
             created=row.created,
             used=row.used,
         )
+
+
+def told_in(node: Node) -> list[Told]:
+    """All of a turn."""
+    given, reply = codec.items_of(node.input), codec.reply_of(node.reply).parts
+    told = [Told(node.id, "i", index, item, complete=True) for index, item in enumerate(given)]
+    return told + [Told(node.id, "o", index, part, node.answered) for index, part in enumerate(reply)]
 
 
 def title_of(told: Sequence[Item]) -> str:

@@ -14,7 +14,8 @@ from starlette.responses import JSONResponse
 from frontdesk.conversations.archive import Archive, Entry, Told
 from frontdesk.errors import InvalidRequest, NotFound
 from frontdesk.protocols.front import Front, visitor
-from frontdesk.turn import Content, Image, Message, Principal, Reasoning, Role, Text, ToolCall, ToolResult, ToolRun
+from frontdesk.protocols.items import item_body, item_id_of, list_body
+from frontdesk.turn import Principal
 
 T = TypeVar("T", bound=msgspec.Struct)
 
@@ -159,11 +160,6 @@ def body_of(type_: type[msgspec.Struct]) -> dict[str, Any]:
 # --- answers ---------------------------------------------------------------------------------------------------------
 
 
-def list_body(bodies: list[dict[str, Any]], more: bool) -> dict[str, Any]:
-    first, last = (bodies[0]["id"], bodies[-1]["id"]) if bodies else (None, None)
-    return {"object": "list", "data": bodies, "first_id": first, "last_id": last, "has_more": more}
-
-
 def conversation_body(entry: Entry) -> dict[str, Any]:
     return {
         "id": entry.id,
@@ -177,69 +173,3 @@ def conversation_body(entry: Entry) -> dict[str, Any]:
         "turns": entry.turns,
         "last_used_at": int(entry.used),
     }
-
-
-def item_id_of(told: Told) -> str:
-    match told.item:
-        case Message():
-            kind = "msg"
-        case Reasoning():
-            kind = "rs"
-        case ToolCall():
-            kind = "fc"
-        case ToolRun():
-            kind = "mcp"
-        case ToolResult():
-            kind = "fco"
-    return f"{kind}_{told.turn_id.removeprefix('turn_')}_{told.index}"
-
-
-def item_body(told: Told) -> dict[str, Any]:
-    status = "completed" if told.complete else "incomplete"
-    head = {"id": item_id_of(told), "status": status}
-    match told.item:
-        case Message(role, content):
-            parts = [part_body(part, role) for part in content]
-            return {"type": "message", **head, "role": role, "content": parts}
-        case Reasoning(text):
-            return {"type": "reasoning", **head, "summary": [{"type": "summary_text", "text": text}]}
-        case ToolCall(call_id, name, arguments):
-            return {"type": "function_call", **head, "call_id": call_id, "name": name, "arguments": arguments}
-        case ToolResult(call_id, content):
-            return {"type": "function_call_output", **head, "call_id": call_id, "output": output(content)}
-        case ToolRun() as run:
-            return {"type": "mcp_call", **head, **run_body(run)}
-
-
-def run_body(run: ToolRun) -> dict[str, Any]:
-    """The agent's own tool, as one that ran on a server: a client takes every `function_call` for one to be run."""
-    failure = {"type": "mcp_tool_execution_error", "content": [{"type": "text", "text": run.output}]}
-    body = {
-        "server_label": SERVER,
-        "name": run.name,
-        "arguments": run.arguments,
-        "output": None if run.is_error else run.output,
-        "error": failure if run.is_error else None,
-    }
-    return body | ({"status": "failed"} if run.is_error else {})
-
-
-SERVER = "agent"
-"""Where an agent's own tools run."""
-
-
-def part_body(part: Content, role: Role) -> dict[str, Any]:
-    match part:
-        case Text(text) if role == "assistant":
-            return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
-        case Text(text):
-            return {"type": "input_text", "text": text}
-        case Image(url=url):
-            return {"type": "input_image", "detail": "auto", "image_url": url, "file_id": None}
-
-
-def output(content: tuple[Content, ...]) -> str | list[dict[str, Any]]:
-    """A result as the text it is, or with its pictures as parts."""
-    if all(isinstance(part, Text) for part in content):
-        return "".join(part.text for part in content if isinstance(part, Text))
-    return [part_body(part, "user") for part in content]

@@ -1,76 +1,363 @@
-"""The OpenAPI document: what FastAPI finds out by itself, and the endpoints which are plain ASGI applications."""
+"""The OpenAPI document: what FastAPI finds out by itself, and what it cannot know.
 
-from typing import Any
+That is the endpoints which are plain ASGI applications, the shapes of answers, every error, every header, the keys.
+A new endpoint takes a line in `OPERATIONS`, and the shape of its answer in `answers`.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any, cast
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
 
+from frontdesk.errors import Forbidden, GatewayError, InvalidRequest, NotFound
+from frontdesk.protocols import answers
 from frontdesk.protocols.chat_completions.schema import ChatCompletionRequest
+from frontdesk.protocols.openai_errors import STATUS
 
-REFERENCE = "#/components/schemas/{model}"
+Schema = dict[str, Any]
 
-ERROR: dict[str, Any] = {
-    "type": "object",
-    "required": ["error"],
-    "properties": {
-        "error": {
-            "type": "object",
-            "required": ["message", "type", "param", "code"],
-            "properties": {
-                "message": {"type": "string"},
-                "type": {"type": "string"},
-                "param": {"type": ["string", "null"]},
-                "code": {"type": ["string", "null"]},
-            },
-        }
-    },
+JSON, EVENTS, HTML, TEXT = "application/json", "text/event-stream", "text/html", "text/plain"
+
+DESCRIPTION = """\
+OpenAI's API, with agents behind it: `model` is an agent's name. Paths may be written without `/v1`.
+
+Every error has one shape, with a `code` for programs. `x-should-retry` says whether the same request may be sent again.
+"""
+
+# --- endpoints ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """What FastAPI does not find out about an endpoint."""
+
+    id: str
+    answer: type[BaseModel] | None = None
+    status: int = 200
+    media: tuple[str, ...] = (JSON,)
+    """What the answer comes as. `answer` is the shape of the JSON."""
+    errors: tuple[int, ...] = ()
+    """Statuses, beside those which every endpoint, or every one with a body or with a name in its path, can answer."""
+    also: tuple[int, ...] = ()
+    """Statuses which have the shape of the answer, though they are errors."""
+    request_headers: tuple[str, ...] = ()
+    answer_headers: tuple[str, ...] = ()
+    event: type[BaseModel] | None = None
+    """What each event of a stream holds."""
+    request: type[BaseModel] | None = None
+    summary: str = ""
+    tag: str = ""
+    """These three where FastAPI has no route to read them from."""
+
+
+BACKEND = (502, 503, 504)
+TURN = (402, 403, 404, 409, *BACKEND)
+
+TURN_REQUEST_HEADERS = (
+    "x-frontdesk-conversation",
+    "idempotency-key",
+    "x-openwebui-chat-id",
+    "x-openwebui-message-id",
+    "x-openwebui-user-message-parent-id",
+    "x-openwebui-task",
+)
+TURN_ANSWER_HEADERS = (
+    "x-frontdesk-turn",
+    "x-frontdesk-conversation",
+    "x-frontdesk-identity",
+    "x-frontdesk-ignored-params",
+    "idempotency-replayed",
+    "openai-processing-ms",
+    "openai-version",
+)
+
+OPEN = frozenset({"GET /health/live", "GET /health/ready"})
+"""They need no key."""
+
+OPERATIONS: Mapping[str, Operation] = {
+    "GET /": Operation("index", answers.Places, media=(JSON, HTML)),
+    "GET /health": Operation("health", answers.Health, also=(503,)),
+    "GET /health/live": Operation("live", answers.Alive),
+    "GET /health/ready": Operation("ready", answers.Ready, also=(503,)),
+    "GET /metrics": Operation("metrics", media=(TEXT,)),
+    "GET /openapi.json": Operation("openapi", answers.Document, summary="This document", tag="About"),
+    "GET /docs": Operation("docs", media=(HTML,), summary="This document, to read and to try", tag="About"),
+    "GET /v1/models": Operation("list_models", answers.Agents),
+    "GET /v1/models/{model}": Operation("retrieve_model", answers.Agent, errors=BACKEND),
+    "POST /v1/chat/completions": Operation(
+        "create_chat_completion",
+        answers.ChatCompletion,
+        media=(JSON, EVENTS),
+        errors=TURN,
+        request_headers=TURN_REQUEST_HEADERS,
+        answer_headers=TURN_ANSWER_HEADERS,
+        event=answers.ChatCompletionChunk,
+        request=ChatCompletionRequest,
+        summary="Talk to an agent",
+        tag="Chat Completions",
+    ),
+    "GET /v1/conversations": Operation("list_conversations", answers.Conversations, errors=(404, *BACKEND)),
+    "POST /v1/conversations": Operation(
+        "create_conversation",
+        answers.Conversation,
+        errors=(404, *BACKEND),
+        answer_headers=("x-frontdesk-ignored-params",),
+    ),
+    "GET /v1/conversations/{conversation_id}": Operation("retrieve_conversation", answers.Conversation, errors=BACKEND),
+    "POST /v1/conversations/{conversation_id}": Operation(
+        "update_conversation",
+        answers.Conversation,
+        errors=BACKEND,
+        answer_headers=("x-frontdesk-ignored-params",),
+    ),
+    "DELETE /v1/conversations/{conversation_id}": Operation(
+        "delete_conversation", answers.DeletedConversation, errors=(409, *BACKEND)
+    ),
+    "POST /v1/conversations/{conversation_id}/fork": Operation(
+        "fork_conversation", answers.Conversation, status=201, errors=(409, *BACKEND)
+    ),
+    "GET /v1/conversations/{conversation_id}/items": Operation(
+        "list_conversation_items", answers.Items, errors=BACKEND
+    ),
+    "GET /v1/conversations/{conversation_id}/items/{item_id}": Operation(
+        "retrieve_conversation_item", answers.Item, errors=BACKEND
+    ),
 }
+
+# --- errors ------------------------------------------------------------------------------------------------------
+
+BESIDE: Mapping[type[GatewayError], tuple[str, ...]] = {
+    InvalidRequest: (
+        "background_task_rejected",
+        "invalid_http",
+        "invalid_image_url",
+        "invalid_json",
+        "invalid_type",
+        "missing_required_parameter",
+        "unknown_history",
+        "unsupported_content_type",
+        "unsupported_parameter",
+        "unsupported_value",
+    ),
+    Forbidden: ("origin_forbidden",),
+    NotFound: ("item_not_found",),
+}
+"""Codes which are given where an error is raised, beside the one of its class."""
+
+ALWAYS = (400, 500, 503)
+WITH_A_KEY = (401, 403, 429)
+
+
+def codes() -> dict[int, list[str]]:
+    """Every code that an error can have, by the status it comes with."""
+    found: defaultdict[int, set[str]] = defaultdict(set)
+    for kind in with_kinds(GatewayError):
+        status = next(STATUS[each][0] for each in kind.__mro__ if each in STATUS)
+        found[status] |= {kind.code, *BESIDE.get(kind, ())}
+    return {status: sorted(names) for status, names in sorted(found.items())}
+
+
+def with_kinds(kind: type[GatewayError]) -> Iterable[type[GatewayError]]:
+    yield kind
+    for narrower in kind.__subclasses__():
+        yield from with_kinds(narrower)
+
+
+def error(status: int, names: Iterable[str], shapes: "Shapes") -> Schema:
+    headers = [*ANSWER_HEADERS, "x-should-retry", "retry-after", "retry-after-ms"]
+    return {
+        "description": f"{HTTPStatus(status).phrase}: {', '.join(f'`{name}`' for name in names)}",
+        "headers": referred([*headers, "www-authenticate"] if status == 401 else headers),
+        "content": {JSON: {"schema": shapes.of(answers.Error)}},
+    }
+
+
+# --- headers -----------------------------------------------------------------------------------------------------
+
+ANSWER_HEADERS = (
+    "x-request-id",
+    "x-client-request-id",
+    "x-ratelimit-limit-requests",
+    "x-ratelimit-remaining-requests",
+    "x-ratelimit-reset-requests",
+)
+"""Of every answer."""
+
+NAME: Schema = {"type": "string", "maxLength": 256}
+NUMBER: Schema = {"type": "string", "pattern": "^[0-9]+$"}
+
+HEADERS: Mapping[str, tuple[str, Schema]] = {
+    "x-request-id": ("The request, as this server's log has it", {"type": "string"}),
+    "x-client-request-id": ("What the request calls itself", {"type": "string", "maxLength": 512}),
+    "x-ratelimit-limit-requests": ("Requests in a period, for keys with a rate", NUMBER),
+    "x-ratelimit-remaining-requests": ("Those which are left", NUMBER),
+    "x-ratelimit-reset-requests": ("How long until all are free again, as `1m30s`", {"type": "string"}),
+    "x-should-retry": (
+        "Whether the same request may be sent again: not once it may have reached the agent",
+        {"enum": ["true", "false"]},
+    ),
+    "retry-after": ("After how many seconds", NUMBER),
+    "retry-after-ms": ("The same in milliseconds", NUMBER),
+    "www-authenticate": ("How to send the key", {"const": "Bearer"}),
+    "x-frontdesk-turn": ("The turn, as this server's log has it", {"type": "string"}),
+    "x-frontdesk-conversation": ("The conversation it was placed in", {"type": "string"}),
+    "x-frontdesk-identity": (
+        "How that was found",
+        {"enum": ["header", "lineage", "response", "seeded", "stateless", "new"]},
+    ),
+    "x-frontdesk-ignored-params": ("Parameters that were not carried out, with commas between", {"type": "string"}),
+    "idempotency-replayed": ("The answer of an earlier, equal request", {"const": "true"}),
+    "openai-processing-ms": ("Milliseconds until the answer began", NUMBER),
+    "openai-version": ("The version of OpenAI's API", {"type": "string"}),
+}
+
+REQUEST_HEADERS: Mapping[str, tuple[str, Schema]] = {
+    "x-client-request-id": ("Comes back with the answer", {"type": "string", "maxLength": 512}),
+    "x-frontdesk-conversation": (
+        "The conversation: a name, which is made on first use, or a `conv_…` id from an answer",
+        NAME,
+    ),
+    "idempotency-key": ("Requests with the same key are one; also as `x-idempotency-key`", NAME),
+    "x-openwebui-chat-id": ("The chat of a client that sends its whole transcript each time", NAME),
+    "x-openwebui-message-id": ("The answer that is asked for", NAME),
+    "x-openwebui-user-message-parent-id": ("The message before the one that is new", NAME),
+    "x-openwebui-task": ("What the client asks for itself, as a title: it is no part of the conversation", NAME),
+}
+
+
+def referred(names: Iterable[str]) -> Schema:
+    return {name: {"$ref": f"#/components/headers/{name}"} for name in names}
+
+
+def header(name: str) -> Schema:
+    description, schema = HEADERS[name]
+    always = {"required": True} if name == "x-request-id" else {}
+    return {"description": description, **always, "schema": schema}
+
+
+def request_header(name: str) -> Schema:
+    description, schema = REQUEST_HEADERS[name]
+    return {"name": name, "in": "header", "required": False, "description": description, "schema": schema}
+
+
+# --- the document ------------------------------------------------------------------------------------------------
+
+KEYS: Schema = {
+    "bearer": {"type": "http", "scheme": "bearer", "description": "As OpenAI's clients send it"},
+    "x-api-key": {"type": "apiKey", "in": "header", "name": "x-api-key"},
+    "api-key": {"type": "apiKey", "in": "header", "name": "api-key"},
+}
+"""The same key, in one of three headers. A server without keys, which listens to its own machine only, needs none."""
 
 
 def describe(app: FastAPI) -> None:
     """Give the app a document that has all of its endpoints."""
 
-    def document() -> dict[str, Any]:
+    def document() -> Schema:
         if app.openapi_schema is None:
-            schema = get_openapi(title=app.title, version=app.version, summary=app.summary, routes=app.routes)
-            models = ChatCompletionRequest.model_json_schema(ref_template=REFERENCE)
-            components = schema.setdefault("components", {}).setdefault("schemas", {})
-            components |= models.pop("$defs", {}) | {"ChatCompletionRequest": models, "Error": ERROR}
-            schema["paths"]["/v1/chat/completions"] = {"post": chat_completions()}
-            app.openapi_schema = schema
+            found = get_openapi(
+                title=app.title,
+                version=app.version,
+                summary=app.summary,
+                description=app.description or DESCRIPTION,
+                routes=app.routes,
+            )
+            app.openapi_schema = completed(found)
         return app.openapi_schema
 
     app.openapi = document
 
 
-def chat_completions() -> dict[str, Any]:
-    request = {"schema": {"$ref": REFERENCE.format(model="ChatCompletionRequest")}}
-    error = {
-        "description": "An error; `x-should-retry` says whether the same request may be sent again",
-        "content": {"application/json": {"schema": {"$ref": REFERENCE.format(model="Error")}}},
-    }
-    return {
-        "tags": ["Chat Completions"],
-        "summary": "Talk to an agent",
-        "operationId": "create_chat_completion",
-        "parameters": [
-            {
-                "name": "x-frontdesk-conversation",
-                "in": "header",
-                "required": False,
-                "description": "Names the conversation: free text, made on first use, or a `conv_…` id from an answer",
-                "schema": {"type": "string", "maxLength": 256},
-            }
-        ],
-        "requestBody": {"required": True, "content": {"application/json": request}},
-        "responses": {
-            "200": {
-                "description": "The answer: one body, or chunks as server-sent events with `stream: true`",
-                "content": {
-                    "application/json": {"schema": {"type": "object"}},
-                    "text/event-stream": {"schema": {"type": "string"}},
-                },
-            },
-            "default": error,
+def completed(found: Schema) -> Schema:
+    """FastAPI's document, with the rest."""
+    shapes = Shapes(OPERATIONS.values())
+    paths: dict[str, Schema] = {path: dict(methods) for path, methods in found["paths"].items()}
+    for name, operation in OPERATIONS.items():
+        method, path = name.lower().split()
+        if operation.summary or method in paths.get(path, {}):
+            methods = paths.setdefault(path, {})
+            methods[method] = described(name, methods.get(method, {}), operation, shapes)
+    return found | {
+        "paths": paths,
+        "security": [{name: []} for name in KEYS] + [{}],
+        "components": {
+            "schemas": shapes.schemas,
+            "responses": {f"Error{status}": error(status, names, shapes) for status, names in codes().items()},
+            "headers": {name: header(name) for name in HEADERS},
+            "securitySchemes": KEYS,
         },
     }
+
+
+def described(name: str, found: Schema, operation: Operation, shapes: "Shapes") -> Schema:
+    """An operation as FastAPI has it, or nothing, with all it has not."""
+    body = {"requestBody": request_body(operation.request, shapes)} if operation.request else {}
+    statuses = {*ALWAYS, *operation.errors}
+    if name not in OPEN:
+        statuses |= {*WITH_A_KEY}
+    if "requestBody" in found | body:
+        statuses |= {413}
+    if "{" in name:
+        statuses |= {404}
+    responses = {status: {"$ref": f"#/components/responses/Error{status}"} for status in statuses}
+    responses |= {status: answer(operation, shapes) for status in (operation.status, *operation.also)}
+    headers = [request_header(each) for each in ("x-client-request-id", *operation.request_headers)]
+    return {
+        "tags": [operation.tag],
+        "summary": operation.summary,
+        **found,
+        **body,
+        "operationId": operation.id,
+        "parameters": [*found.get("parameters", ()), *headers],
+        "responses": {str(status): responses[status] for status in sorted(responses)},
+        **({"security": []} if name in OPEN else {}),
+    }
+
+
+def request_body(model: type[BaseModel], shapes: "Shapes") -> Schema:
+    return {"required": True, "content": {JSON: {"schema": shapes.of(model)}}}
+
+
+def answer(operation: Operation, shapes: "Shapes") -> Schema:
+    written: Mapping[str, Schema] = {JSON: shapes.of(operation.answer)} if operation.answer else {}
+    streams = EVENTS in operation.media
+    return {
+        "description": "One body, or with `stream: true` server-sent events" if streams else "The answer",
+        "headers": referred([*ANSWER_HEADERS, *operation.answer_headers]),
+        "content": {media: {"schema": written.get(media, {"type": "string"})} for media in operation.media},
+    }
+
+
+class Shapes:
+    """The schemas of all bodies, and of what streams hold."""
+
+    def __init__(self, operations: Iterable[Operation]) -> None:
+        models: list[type[BaseModel]] = [answers.Error]
+        for each in operations:
+            models += [model for model in (each.request, each.answer, each.event) if model]
+        self._references, found = models_json_schema(
+            [(model, "validation") for model in dict.fromkeys(models)], ref_template="#/components/schemas/{model}"
+        )
+        self.schemas: Schema = lenient(found["$defs"])
+
+    def of(self, model: type[BaseModel]) -> Schema:
+        return self._references[model, "validation"]
+
+
+def lenient(schema: Any) -> Any:
+    """Unions which we tell apart in our own way overlap: what we read may be of several kinds at once."""
+    match schema:
+        case dict():
+            named = cast("Schema", schema)
+            several = "oneOf" if "discriminator" in named else "anyOf"
+            return {several if name == "oneOf" else name: lenient(each) for name, each in named.items()}
+        case list():
+            return [lenient(each) for each in cast("list[Any]", schema)]
+        case _:
+            return schema

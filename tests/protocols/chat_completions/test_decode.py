@@ -6,22 +6,27 @@ from typing import Any
 import pytest
 
 from frontdesk.errors import InvalidRequest
-from frontdesk.protocols.chat_completions.decode import Caller, Policy, decode, parse
-from frontdesk.turn import Image, Item, Message, Principal, Text, Tool, ToolCall, ToolResult, Turn
+from frontdesk.policies.options import Rules, settled
+from frontdesk.protocols.chat_completions.decode import Caller, decode, parse
+from frontdesk.turn import Agent, Image, Item, Message, Principal, Text, Tool, ToolCall, ToolResult, Turn
 from tests.requirements import requirement
 
 HELLO: list[Any] = [{"role": "user", "content": "hello"}]
 
 
-def turn(policy: Policy | None = None, **fields: Any) -> Turn:
-    """The turn of a body with these fields."""
+MILO = Agent("agent-1", "Milo", "letta", honours=frozenset({"parallel_tool_calls"}))
+
+
+def turn(rules: Rules | None = None, **fields: Any) -> Turn:
+    """The turn of a body with these fields, as an agent is given it which can honour next to nothing."""
     body = {"model": "Milo", "messages": HELLO} | fields
-    return decode(parse(json.dumps(body).encode()), Caller(Principal("ann"), "pin"), policy or Policy(), "turn_1")
+    asked = decode(parse(json.dumps(body).encode()), Caller(Principal("ann"), "pin"), "turn_1")
+    return settled(asked, MILO, rules or Rules())
 
 
-def refusal(policy: Policy | None = None, **fields: Any) -> tuple[str | None, str]:
+def refusal(rules: Rules | None = None, **fields: Any) -> tuple[str | None, str]:
     with pytest.raises(InvalidRequest) as info:
-        turn(policy, **fields)
+        turn(rules, **fields)
     return info.value.param, info.value.public_code
 
 
@@ -80,8 +85,8 @@ IGNORED: dict[str, list[Any]] = {
 @requirement("chat.params.ignored")
 @pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in IGNORED.items() for value in values])
 def test_parameters_without_consequence_are_accepted(name: str, value: Any) -> None:
-    for policy in (Policy(), Policy(strict_params=True)):
-        assert turn(policy, **{name: value}).options.ignored == ()
+    for rules in (Rules(), Rules(strict_params=True)):
+        assert turn(rules, **{name: value}).options.ignored == ()
 
 
 REPORTED: dict[str, list[Any]] = {
@@ -110,7 +115,7 @@ REPORTED: dict[str, list[Any]] = {
 @pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in REPORTED.items() for value in values])
 def test_parameters_nobody_can_honour_are_reported_or_refused(name: str, value: Any) -> None:
     assert turn(**{name: value}).options.ignored == (name,)
-    assert refusal(Policy(strict_params=True), **{name: value}) == (name, "unsupported_parameter")
+    assert refusal(Rules(strict_params=True), **{name: value}) == (name, "unsupported_parameter")
 
 
 REFUSED: list[tuple[dict[str, Any], str, str]] = [
@@ -456,7 +461,7 @@ def test_a_message_that_cannot_be_read_is_refused_with_its_place(message: Any, p
 
 def test_instructions_can_be_kept_from_the_agent() -> None:
     messages = [{"role": "system", "content": "You are a pirate."}, *HELLO]
-    assert turn(Policy(remove_system_prompt=True), messages=messages).instructions == ""
+    assert turn(Rules(remove_system_prompt=True), messages=messages).instructions == ""
     assert turn(messages=messages).instructions == "You are a pirate."
 
 

@@ -48,6 +48,8 @@ LONGEST_PAUSE = 4.0
 CANCEL_ATTEMPTS = 3
 CANCEL_SECONDS = 0.6  # a run looks whether it was cancelled every half second; only then is it known what was kept
 MODERN = frozenset({"letta_v1_agent", "sleeptime_agent"})  # their loop knows conversations and client tools
+HONOURED = frozenset({"parallel_tool_calls"})
+
 RESERVED_TOOLS = frozenset(
     {
         "archival_memory_insert",
@@ -160,6 +162,7 @@ class LettaBackend:
             context_window=config.get("context_window"),
             client_tools=modern,
             conversations=modern and self._has_conversations,
+            honours=HONOURED,
             reserved_tools=RESERVED_TOOLS,
             settings={"model_settings": row.get("model_settings"), "agent_type": row.get("agent_type")},
         )

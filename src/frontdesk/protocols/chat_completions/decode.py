@@ -11,13 +11,16 @@ from pydantic_core import ErrorDetails
 from frontdesk.errors import InvalidRequest
 from frontdesk.protocols.chat_completions.schema import (
     TAG,
+    AllowedTools,
     AssistantMessage,
     ChatCompletionRequest,
     ContentPart,
     FunctionMessage,
     ImagePart,
+    NamedTool,
     OtherPart,
     RefusalPart,
+    ResponseFormat,
     SystemMessage,
     TextPart,
     ToolChoice,
@@ -26,6 +29,7 @@ from frontdesk.protocols.chat_completions.schema import (
 )
 from frontdesk.turn import (
     Content,
+    Format,
     Image,
     Item,
     Message,
@@ -39,25 +43,8 @@ from frontdesk.turn import (
     Turn,
 )
 
-REPORTED = (
-    "max_completion_tokens",
-    "max_tokens",
-    "temperature",
-    "top_p",
-    "frequency_penalty",
-    "presence_penalty",
-    "logit_bias",
-    "seed",
-    "stop",
-    "reasoning_effort",
-    "verbosity",
-    "web_search_options",
-    "moderation",
-)
-"""Accepted, but an agent's model settings are its own: listed in `x-frontdesk-ignored-params`."""
-
-JSON_ONLY = "Answer with one JSON object and nothing else: no code fence, no words around it."
-
+REPORTED = ("web_search_options", "moderation")
+"""Accepted, but for the agent itself to decide: listed in `x-frontdesk-ignored-params`."""
 
 NO_SIGNALS = Signals()
 
@@ -69,12 +56,6 @@ class Caller:
     principal: Principal
     conversation: str = ""
     signals: Signals = NO_SIGNALS
-
-
-@dataclass(frozen=True, slots=True)
-class Policy:
-    remove_system_prompt: bool = False
-    strict_params: bool = False
 
 
 def parse(body: bytes) -> ChatCompletionRequest:
@@ -124,23 +105,18 @@ def path(loc: Sequence[str | int]) -> str:
     return text
 
 
-def decode(request: ChatCompletionRequest, caller: Caller, policy: Policy, turn_id: str) -> Turn:
+def decode(request: ChatCompletionRequest, caller: Caller, turn_id: str) -> Turn:
     """The turn a request asks for. Raises InvalidRequest where ignoring a parameter would break the caller's logic."""
     refuse(request)
     items, instructions, split = transcript(request)
-    ignored = reported(request)
-    if policy.strict_params and ignored:
-        raise unsupported(ignored[0], f"{ignored[0]!r} cannot be honoured by this agent.", "unsupported_parameter")
-    if request.response_format and request.response_format.type != "text":
-        instructions.append(json_instruction(request.response_format.json_schema))
     return Turn(
         id=turn_id,
         agent=request.model,
         input=items[split:],
         history=items[:split],
-        instructions="" if policy.remove_system_prompt else "\n\n".join(instructions),
+        instructions="\n\n".join(instructions),
         tools=tools(request),
-        options=Options(parallel_tool_calls=request.parallel_tool_calls, ignored=ignored),
+        options=options(request),
         conversation=caller.conversation,
         signals=caller.signals,
         principal=caller.principal,
@@ -168,30 +144,64 @@ def refuse(request: ChatCompletionRequest) -> None:
         if getattr(request, name) is not None:
             raise unsupported(name, f"{name!r} is not supported; use 'tools' instead.", "unsupported_parameter")
     wanted = request.response_format
-    if wanted and wanted.type == "json_schema":
-        if not wanted.json_schema or not isinstance(wanted.json_schema.get("schema"), dict):
-            param = "response_format.json_schema"
-            raise InvalidRequest(f"Missing required parameter: '{param}.schema'.", param=param, code="invalid_value")
-        if wanted.json_schema.get("strict"):
-            raise unsupported("response_format", "This agent cannot guarantee a strict JSON schema.")
+    if wanted and wanted.type == "json_schema" and not isinstance((wanted.json_schema or {}).get("schema"), dict):
+        param = "response_format.json_schema"
+        raise InvalidRequest(f"Missing required parameter: '{param}.schema'.", param=param, code="invalid_value")
+
+
+def options(request: ChatCompletionRequest) -> Options:
+    limit = "max_completion_tokens" if request.max_completion_tokens is not None else "max_tokens"
+    return Options(
+        temperature=request.temperature,
+        top_p=request.top_p,
+        max_output_tokens=getattr(request, limit),
+        frequency_penalty=request.frequency_penalty,
+        presence_penalty=request.presence_penalty,
+        logit_bias=request.logit_bias,
+        seed=request.seed,
+        stop=strings(request.stop),
+        reasoning_effort=request.reasoning_effort,
+        verbosity=request.verbosity,
+        format=json_format(request.response_format),
+        parallel_tool_calls=request.parallel_tool_calls,
+        must_call=must_call(request.tool_choice),
+        names={"max_output_tokens": limit, "format": "response_format", "must_call": "tool_choice"},
+        ignored=reported(request),
+    )
+
+
+def strings(value: str | list[str] | None) -> tuple[str, ...] | None:
+    return (value,) if isinstance(value, str) else tuple(value) if value is not None else None
+
+
+def json_format(wanted: ResponseFormat | None) -> Format | None:
+    match wanted:
+        case ResponseFormat(type="json_object"):
+            return Format()
+        case ResponseFormat(type="json_schema", json_schema=dict(asked)):
+            return Format(asked["schema"], str(asked.get("name") or ""), bool(asked.get("strict")))
+        case _:
+            return None
+
+
+def must_call(choice: str | ToolChoice | None) -> bool | None:
+    match choice:
+        case "required" | ToolChoice(type="function" | "custom"):
+            return True
+        case ToolChoice(allowed_tools=AllowedTools(mode="required")):
+            return True
+        case _:
+            return None
 
 
 def reported(request: ChatCompletionRequest) -> tuple[str, ...]:
-    """What was asked for and is not carried out."""
+    """What was asked for and has no meaning here."""
     names = [name for name in REPORTED if getattr(request, name) is not None]
-    if request.response_format and request.response_format.type != "text":
-        names.append("response_format")
     if any(isinstance(message, AssistantMessage) and message.audio for message in request.messages):
         names.append("messages.audio")
     if any(each.function and each.function.strict for each in request.tools or ()):
         names.append("tools.strict")
     return tuple(names)
-
-
-def json_instruction(schema: dict[str, Any] | None) -> str:
-    if not schema:
-        return JSON_ONLY
-    return f"{JSON_ONLY} It must follow this JSON Schema:\n{json.dumps(schema['schema'], ensure_ascii=False)}"
 
 
 def tools(request: ChatCompletionRequest) -> tuple[Tool, ...]:
@@ -204,14 +214,12 @@ def tools(request: ChatCompletionRequest) -> tuple[Tool, ...]:
             raise InvalidRequest(f"Two tools are called {each.name!r}.", param=param, code="invalid_value")
         seen.add(each.name)
     match request.tool_choice:
-        case None | "auto":
-            return tuple(offered)
         case "none":
             return ()
-        case "required":
-            raise unsupported("tool_choice", "An agent decides for itself whether to call a tool: use 'auto'.")
         case ToolChoice() as choice:
             return chosen(choice, offered)
+        case _:
+            return tuple(offered)
 
 
 def tool(definition: Any, index: int) -> Tool:
@@ -221,14 +229,18 @@ def tool(definition: Any, index: int) -> Tool:
     if function is None:
         param = f"tools[{index}].function"
         raise InvalidRequest(f"Missing required parameter: {param!r}.", param=param, code="missing_required_parameter")
-    return Tool(function.name, function.description or "", function.parameters or {}, bool(function.strict))
+    param = f"tools[{index}].function.name"
+    return Tool(function.name, function.description or "", function.parameters or {}, bool(function.strict), param)
 
 
 def chosen(choice: ToolChoice, offered: Sequence[Tool]) -> tuple[Tool, ...]:
-    if choice.type == "allowed_tools" and choice.allowed_tools and choice.allowed_tools.mode == "auto":
-        allowed = {named.function.name for named in choice.allowed_tools.tools if named.function}
-        return tuple(each for each in offered if each.name in allowed)
-    raise unsupported("tool_choice", "An agent decides for itself whether to call a tool: use 'auto' or 'none'.")
+    """The tools a choice leaves. Raises InvalidRequest for one that is not offered."""
+    named = choice.allowed_tools.tools if choice.allowed_tools else [NamedTool(function=choice.function)]
+    names = {each.function.name for each in named if each.function}
+    left = tuple(each for each in offered if each.name in names)
+    if len(left) < len(names) or not names:
+        raise unsupported("tool_choice", "'tool_choice' names a tool which is not among the 'tools'.", "invalid_value")
+    return left
 
 
 # --- messages ----------------------------------------------------------------------------------------------------

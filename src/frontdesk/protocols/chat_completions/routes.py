@@ -8,7 +8,7 @@ from typing import Any
 from starlette.types import Receive, Scope, Send
 
 from frontdesk.gateway import Gateway, Run
-from frontdesk.protocols.chat_completions.decode import Caller, Policy, decode, parse
+from frontdesk.protocols.chat_completions.decode import Caller, decode, parse
 from frontdesk.protocols.chat_completions.encode import ChunkEncoder, Head, Style, completion
 from frontdesk.protocols.chat_completions.schema import ChatCompletionRequest
 from frontdesk.protocols.front import Front, visitor
@@ -23,7 +23,6 @@ class ChatCompletions:
     gateway: Gateway
     front: Front
     delivery: Delivery
-    policy: Policy
     style: Style
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -33,7 +32,7 @@ class ChatCompletions:
         request = parse(body)
         pin, resends = self.front.pin(scope, request.metadata or {})
         caller = Caller(who.principal_of(request.user), pin, self.front.signals(scope, body, resends=resends))
-        turn = decode(request, caller, self.policy, f"turn_{new_id()}")
+        turn = decode(request, caller, f"turn_{new_id()}")
         run = self.gateway.run(turn, streaming=bool(request.stream))
         with who.turn():
             await self._reply(request, run, began)(scope, receive, send)

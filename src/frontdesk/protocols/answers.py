@@ -1,0 +1,364 @@
+"""The shapes of answers, for the OpenAPI document.
+
+Nothing is built of these when a request is answered. The tests hold every answer against them: a field which is not
+here fails there.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, RootModel
+
+Seconds = int
+"""Since 1970."""
+
+
+class _Answer(BaseModel):
+    model_config = ConfigDict(use_attribute_docstrings=True, defer_build=True)
+
+
+# --- errors ------------------------------------------------------------------------------------------------------
+
+
+class ErrorObject(_Answer):
+    message: str
+    """For people; it may change."""
+    type: str
+    """OpenAI's class of the error."""
+    param: str | None
+    """The part of the request that is wrong, as a path."""
+    code: str | None
+    """For programs; it does not change."""
+
+
+class Error(_Answer):
+    error: ErrorObject
+
+
+# --- agents ------------------------------------------------------------------------------------------------------
+
+
+class Architecture(_Answer):
+    input_modalities: list[str]
+    output_modalities: list[str]
+
+
+class Capabilities(_Answer):
+    vision: bool
+    tools: bool
+    client_tools: bool
+    reasoning: bool
+    structured_output: bool
+    stateful: bool
+
+
+class AgentMetadata(_Answer):
+    agent_id: str
+    backend: str
+    model: str
+    """The language model behind the agent."""
+    tags: list[str]
+
+
+class Agent(_Answer):
+    id: str
+    """What to send as `model`."""
+    object: Literal["model"]
+    created: Seconds
+    owned_by: str
+    """The backend it is on."""
+    name: str
+    description: str
+    context_length: int | None
+    max_context_length: int | None
+    max_model_len: int | None
+    architecture: Architecture
+    supported_parameters: list[str]
+    capabilities: Capabilities
+    metadata: AgentMetadata
+
+
+class Agents(_Answer):
+    object: Literal["list"]
+    data: list[Agent]
+
+
+# --- chat completions --------------------------------------------------------------------------------------------
+
+
+class Function(_Answer):
+    name: str
+    arguments: str
+    """JSON text, as the model wrote it."""
+
+
+class ToolCall(_Answer):
+    id: str
+    type: Literal["function"]
+    function: Function
+
+
+class AssistantAnswer(_Answer):
+    role: Literal["assistant"]
+    content: str | None
+    refusal: None
+    tool_calls: list[ToolCall] = Field(default_factory=list[ToolCall])
+    """Calls of the tools in the request: run them, and send the results as the next request."""
+    reasoning_content: str = ""
+    """What the agent thought, and the tools which it ran itself."""
+    reasoning: str = ""
+    """The same, where the operator has chosen this name."""
+
+
+FinishReason = Literal["stop", "length", "tool_calls", "content_filter"]
+
+
+class Choice(_Answer):
+    index: int
+    message: AssistantAnswer
+    logprobs: None
+    finish_reason: FinishReason
+
+
+class PromptTokens(_Answer):
+    cached_tokens: int
+    cache_write_tokens: int
+
+
+class CompletionTokens(_Answer):
+    reasoning_tokens: int
+
+
+class CompletionUsage(_Answer):
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+    prompt_tokens_details: PromptTokens
+    completion_tokens_details: CompletionTokens
+
+
+class ChatCompletion(_Answer):
+    id: str
+    object: Literal["chat.completion"]
+    created: Seconds
+    model: str
+    """As the request has it."""
+    choices: list[Choice]
+    usage: CompletionUsage
+
+
+class FunctionPiece(_Answer):
+    name: str = ""
+    """In the first piece only."""
+    arguments: str
+
+
+class ToolCallPiece(_Answer):
+    index: int
+    id: str = ""
+    """In the first piece only."""
+    type: Literal["function"] = "function"
+    function: FunctionPiece
+
+
+class Delta(_Answer):
+    """Empty where the stream only shows that it lives, and in its last chunk."""
+
+    role: Literal["assistant"] = "assistant"
+    content: str = ""
+    reasoning_content: str = ""
+    reasoning: str = ""
+    tool_calls: list[ToolCallPiece] = Field(default_factory=list[ToolCallPiece])
+
+
+class ChunkChoice(_Answer):
+    index: int
+    delta: Delta
+    logprobs: None
+    finish_reason: FinishReason | None
+
+
+class ChatCompletionChunk(_Answer):
+    id: str
+    object: Literal["chat.completion.chunk"]
+    created: Seconds
+    model: str
+    choices: list[ChunkChoice]
+    """None in the chunk that holds the usage."""
+    usage: CompletionUsage | None = None
+    """With `stream_options.include_usage` only, and null but in the last chunk."""
+
+
+# --- items -------------------------------------------------------------------------------------------------------
+
+Status = Literal["in_progress", "completed", "incomplete"]
+
+
+class InputText(_Answer):
+    type: Literal["input_text"]
+    text: str
+
+
+class InputImage(_Answer):
+    type: Literal["input_image"]
+    detail: str
+    image_url: str
+    file_id: None
+
+
+class OutputText(_Answer):
+    type: Literal["output_text"]
+    text: str
+    annotations: list[Any]
+    logprobs: list[Any]
+
+
+class MessageItem(_Answer):
+    type: Literal["message"]
+    id: str
+    status: Status
+    role: Literal["user", "assistant", "system", "developer"]
+    content: list[InputText | InputImage | OutputText]
+
+
+class SummaryText(_Answer):
+    type: Literal["summary_text"]
+    text: str
+
+
+class ReasoningItem(_Answer):
+    type: Literal["reasoning"]
+    id: str
+    status: Status
+    summary: list[SummaryText]
+
+
+class FunctionCallItem(_Answer):
+    type: Literal["function_call"]
+    id: str
+    status: Status
+    call_id: str
+    name: str
+    arguments: str
+
+
+class FunctionCallOutputItem(_Answer):
+    type: Literal["function_call_output"]
+    id: str
+    status: Status
+    call_id: str
+    output: str | list[InputText | InputImage]
+
+
+class ToolText(_Answer):
+    type: Literal["text"]
+    text: str
+
+
+class ToolError(_Answer):
+    type: Literal["mcp_tool_execution_error"]
+    content: list[ToolText]
+
+
+class ToolRunItem(_Answer):
+    """A tool of the agent's own, which ran on its side."""
+
+    type: Literal["mcp_call"]
+    id: str
+    status: Status | Literal["failed"]
+    server_label: str
+    name: str
+    arguments: str
+    output: str | None
+    error: ToolError | None
+
+
+AnyItem = MessageItem | ReasoningItem | FunctionCallItem | FunctionCallOutputItem | ToolRunItem
+
+
+class Item(RootModel[Annotated[AnyItem, Field(discriminator="type")]]):
+    """Something that was said, thought or done in a conversation."""
+
+
+class Items(_Answer):
+    object: Literal["list"]
+    data: list[Item]
+    first_id: str | None
+    last_id: str | None
+    has_more: bool
+
+
+# --- conversations -----------------------------------------------------------------------------------------------
+
+
+class Conversation(_Answer):
+    id: str
+    object: Literal["conversation"]
+    created_at: Seconds
+    metadata: dict[str, str]
+    agent: str
+    agent_id: str
+    name: str | None
+    """The name by which a request pinned it."""
+    title: str | None
+    turns: int
+    last_used_at: Seconds
+
+
+class Conversations(_Answer):
+    object: Literal["list"]
+    data: list[Conversation]
+    first_id: str | None
+    last_id: str | None
+    has_more: bool
+
+
+class DeletedConversation(_Answer):
+    id: str
+    object: Literal["conversation.deleted"]
+    deleted: Literal[True]
+
+
+# --- about -------------------------------------------------------------------------------------------------------
+
+
+class Places(_Answer):
+    name: Literal["frontdesk"]
+    version: str
+    endpoints: dict[str, str]
+
+
+class BackendHealth(_Answer):
+    status: Literal["ok", "unreachable"]
+    agents: int
+    version: str = ""
+    latency_ms: float = 0
+    error: str = ""
+
+
+class TurnCounts(_Answer):
+    in_flight: int
+    waiting: int
+
+
+class Health(_Answer):
+    status: Literal["ok", "degraded", "down"]
+    version: str
+    turns: TurnCounts
+    backends: dict[str, BackendHealth]
+
+
+class Alive(_Answer):
+    status: Literal["ok"]
+
+
+class Ready(_Answer):
+    status: Literal["ok", "unavailable"]
+
+
+class Document(_Answer):
+    """An OpenAPI document."""
+
+    openapi: str
+    info: dict[str, Any]
+    paths: dict[str, Any]
+    components: dict[str, Any]

@@ -1,0 +1,100 @@
+"""What was said, as the items of OpenAI's Responses and Conversations. Pure.
+
+An item's id says in which turn it stands and where: `msg_<turn>i0` is the first thing a turn was told, `msg_<turn>o0`
+the first it answered.
+"""
+
+import re
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from frontdesk.conversations.archive import Told
+from frontdesk.turn import Content, Image, Item, Message, Part, Reasoning, Role, Text, ToolCall, ToolResult, ToolRun
+
+TURN = "turn_"
+ITEM_ID = re.compile(r"(?:msg|rs|fc|fco|mcp)_([0-9a-f]+)([io])(\d{1,6})")
+
+
+def list_body(bodies: Sequence[dict[str, Any]], more: bool) -> dict[str, Any]:
+    first, last = (bodies[0]["id"], bodies[-1]["id"]) if bodies else (None, None)
+    return {"object": "list", "data": list(bodies), "first_id": first, "last_id": last, "has_more": more}
+
+
+def item_id(item: Item | Part, turn_id: str, side: Literal["i", "o"], index: int) -> str:
+    """`side`: whether it was told (i) or answered (o)."""
+    match item:
+        case Message():
+            kind = "msg"
+        case Reasoning():
+            kind = "rs"
+        case ToolCall():
+            kind = "fc"
+        case ToolRun():
+            kind = "mcp"
+        case ToolResult():
+            kind = "fco"
+    return f"{kind}_{turn_id.removeprefix(TURN)}{side}{index}"
+
+
+def item_id_of(told: Told) -> str:
+    return item_id(told.item, told.turn_id, told.side, told.index)
+
+
+def place_in_turn(id: str) -> tuple[str, Literal["i", "o"], int] | None:
+    """The turn, the side and the place an item's id speaks of; None if it is none of ours."""
+    found = ITEM_ID.fullmatch(id)
+    return (TURN + found[1], "i" if found[2] == "i" else "o", int(found[3])) if found else None
+
+
+def item_body(told: Told) -> dict[str, Any]:
+    return body_of(told.item, item_id_of(told), "completed" if told.complete else "incomplete")
+
+
+def body_of(item: Item | Part, id: str, status: str = "completed") -> dict[str, Any]:
+    head = {"id": id, "status": status}
+    match item:
+        case Message(role, content):
+            parts = [part_body(part, role) for part in content]
+            return {"type": "message", **head, "role": role, "content": parts}
+        case Reasoning(text):
+            return {"type": "reasoning", **head, "summary": [{"type": "summary_text", "text": text}]}
+        case ToolCall(call_id, name, arguments):
+            return {"type": "function_call", **head, "call_id": call_id, "name": name, "arguments": arguments}
+        case ToolResult(call_id, content):
+            return {"type": "function_call_output", **head, "call_id": call_id, "output": output(content)}
+        case ToolRun() as run:
+            return {"type": "mcp_call", **head, **run_body(run)}
+
+
+def run_body(run: ToolRun) -> dict[str, Any]:
+    """The agent's own tool, as one that ran on a server: a client takes every `function_call` for one to be run."""
+    failure = {"type": "mcp_tool_execution_error", "content": [{"type": "text", "text": run.output}]}
+    body = {
+        "server_label": SERVER,
+        "name": run.name,
+        "arguments": run.arguments,
+        "output": None if run.is_error else run.output,
+        "error": failure if run.is_error else None,
+    }
+    return body | ({"status": "failed"} if run.is_error else {})
+
+
+SERVER = "agent"
+"""Where an agent's own tools run."""
+
+
+def part_body(part: Content, role: Role) -> dict[str, Any]:
+    match part:
+        case Text(text) if role == "assistant":
+            return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
+        case Text(text):
+            return {"type": "input_text", "text": text}
+        case Image(url=url):
+            return {"type": "input_image", "detail": "auto", "image_url": url, "file_id": None}
+
+
+def output(content: tuple[Content, ...]) -> str | list[dict[str, Any]]:
+    """A result as the text it is, or with its pictures as parts."""
+    if all(isinstance(part, Text) for part in content):
+        return "".join(part.text for part in content if isinstance(part, Text))
+    return [part_body(part, "user") for part in content]
