@@ -27,6 +27,7 @@ from frontdesk.conversations.housekeeping import Housekeeping
 from frontdesk.conversations.ids import Ids
 from frontdesk.conversations.ledger import Ledger
 from frontdesk.conversations.owners import Line, Owners
+from frontdesk.conversations.receipts import Receipts
 from frontdesk.conversations.recovery import Recovery
 from frontdesk.conversations.snapshots import Snapshots
 from frontdesk.directory import Directory
@@ -47,6 +48,9 @@ from frontdesk.protocols.front import Front
 from frontdesk.protocols.openai_errors import body_of, headers_of, status_of
 from frontdesk.protocols.openapi import describe
 from frontdesk.protocols.replies import Delivery, Heartbeat
+from frontdesk.protocols.responses import encode as responses_encode
+from frontdesk.protocols.responses import routes as responses_routes
+from frontdesk.protocols.responses.routes import Responses
 from frontdesk.store.database import Database
 from frontdesk.turn import Image
 
@@ -85,7 +89,7 @@ def create_app(settings: Settings) -> ASGIApp:
     desk = Desk(ids, ledger, customs, entrance.with_images)
     line = Line(settings.queue_wait_seconds, settings.max_waiting)
     recovery = Recovery(directory, ledger, desk, line)
-    owners = Owners(database, ledger.owner, lambda: ledger.mine, recovery)
+    owners = Owners(database, ledger.owner, lambda: ledger.mine, recovery, cancel=lambda turn_id: gateway.stop(turn_id))
     housekeeping = Housekeeping(database, ledger, directory, settings.retention_days, settings.unused_days)
     archive = Archive(database, ids, directory, housekeeping)
     gateway = Gateway(
@@ -105,17 +109,32 @@ def create_app(settings: Settings) -> ASGIApp:
             },
             tap=lambda turn, agent: metrics.turn(agent.backend, agent.name),
             count_repeat=metrics.repeat,
-            rules=Rules(settings.strict_params, settings.remove_system_prompt),
+            rules=Rules(
+                settings.strict_params,
+                settings.remove_system_prompt,
+                settings.system_prompt,
+                settings.system_prompts,
+                settings.model_choices,
+            ),
             grace_seconds=settings.grace_seconds,
         )
     )
     metrics.waiting(lambda: gateway.waiting)
     heartbeat = Heartbeat(settings.keepalive_seconds)
+    delivery = Delivery(settings.commit_wait_seconds, heartbeat, settings.silence_seconds, metrics.error)
     chat = ChatCompletions(
         gateway,
         entrance,
-        Delivery(settings.commit_wait_seconds, heartbeat, settings.silence_seconds, metrics.error),
+        delivery,
         Style(settings.reasoning_field, settings.tool_activity == "reasoning", settings.keepalive),
+    )
+
+    responses = Responses(
+        gateway,
+        Receipts(database, ids, directory),
+        entrance,
+        delivery,
+        responses_encode.Style(settings.tool_items, settings.reasoning_field != "off", settings.keepalive),
     )
 
     @asynccontextmanager
@@ -136,12 +155,16 @@ def create_app(settings: Settings) -> ASGIApp:
     app = FastAPI(title="Frontdesk", version=__version__, lifespan=lifespan, redirect_slashes=False, redoc_url=None)
     for prefix in ("/v1", ""):
         app.router.routes.append(Route(f"{prefix}/chat/completions", chat, methods=["POST"]))
+        app.router.routes.append(Route(f"{prefix}/responses", responses, methods=["POST"]))
+        app.include_router(responses_routes.router(responses), prefix=prefix, include_in_schema=bool(prefix))
         app.include_router(models.router(directory), prefix=prefix, include_in_schema=bool(prefix))
         app.include_router(conversations.router(archive, entrance), prefix=prefix, include_in_schema=bool(prefix))
         app.include_router(about.router(directory, gateway, metrics), prefix=prefix, include_in_schema=not prefix)
     describe(app)
     add_error_handlers(app, metrics)
-    busiest: dict[str, ASGIApp] = {f"{prefix}/chat/completions": chat for prefix in ("/v1", "")}
+    busiest: dict[str, ASGIApp] = {}
+    for prefix in ("/v1", ""):
+        busiest |= {f"{prefix}/chat/completions": chat, f"{prefix}/responses": responses}
     door = Door(ShortCut(app, busiest), Keyring(settings), Limits(settings), metrics)
     if not settings.cors_origins:
         return door
@@ -167,6 +190,8 @@ def letta_backend(server: LettaServer, settings: Settings, metrics: Metrics | No
             include_sleeptime=server.include_sleeptime or settings.include_sleeptime,
             silence_seconds=settings.silence_seconds,
             busy_seconds=settings.queue_wait_seconds,
+            memory_seconds=settings.memory_refresh_seconds if settings.memory_refresh == "changed" else None,
+            alone=settings.workers == 1 and not settings.database_url,
         ),
         LettaClient(server.url, server.api_key.get_secret_value(), server.project, watch),
         Recorder(settings.record_dir),

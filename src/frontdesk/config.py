@@ -25,6 +25,7 @@ LETTA_LOCAL = "http://localhost:8283"
 
 Names = Annotated[tuple[str, ...], NoDecode]
 ConversationMode = Literal["auto", "pinned_only", "stateless", "single"]
+SystemPrompt = Literal["override", "message", "block", "ignore"]
 
 
 class _Table(BaseModel):
@@ -49,6 +50,8 @@ class KeySettings(_Table):
     """Requests in a period, as `60/minute` or `1000 per hour`. Unlimited, if left out."""
     mode: ConversationMode | None = None
     """How this key's requests find their conversation, as `conversation_mode`."""
+    system_prompt: Literal["override", "message", "ignore"] | None = None
+    """Where this key's system messages go, as `system_prompt`. (`block` can only be set for agents.)"""
     max_turns: int | None = Field(default=None, ge=1)
     """Turns of this key that may run at the same time. Unlimited, if left out."""
 
@@ -121,6 +124,20 @@ class Settings(BaseSettings):
     (`pinned_only`), not at all (`stateless`), or always in the agent's own thread (`single`)."""
     modes: dict[str, ConversationMode] = {}
     """The same for single agents, by name or id: `Milo = "single"`. A key's `mode` and a model's suffix go first."""
+    system_prompt: SystemPrompt = "override"
+    """Where clients' system and developer messages go: behind the agent's own prompt, for this turn (`override`), into
+    the conversation as a message when they are new (`message`), into a memory block (`block`, only for agents with one
+    thread), or nowhere (`ignore`)."""
+    system_prompts: dict[str, SystemPrompt] = {}
+    """The same for single agents, by name or id: `Milo = "message"`. A key's `system_prompt` goes first."""
+    memory_refresh: Literal["changed", "off"] = "changed"
+    """Letta compiles a conversation's prompt once. `changed` has it compiled anew when the agent's memory blocks have
+    changed since."""
+    memory_refresh_seconds: float = Field(default=5.0, ge=0)
+    """How often to look at one agent's memory blocks, at most; 0 looks before each turn."""
+    model_choices: Names = ()
+    """Models that a request may choose for its turn in place of the agent's own, as shell patterns of Letta's handles
+    such as `openai/*`. None, if left out."""
     unknown_history: Literal["seed", "stateless", "reject"] = "seed"
     """A transcript nobody here wrote: `seed` takes it up, `stateless` does for this one request, `reject` is a 400."""
     conversation_headers: Names = ("x-frontdesk-conversation",)
@@ -166,12 +183,15 @@ class Settings(BaseSettings):
     reasoning_field: Literal["reasoning_content", "reasoning", "both", "think", "off"] = "reasoning_content"
     """The field that shows an agent's reasoning; `think` puts it into the text, between `<think>` tags."""
     tool_activity: Literal["reasoning", "off"] = "reasoning"
-    """Where to show what the agent's own tools do: as lines among the reasoning, or nowhere."""
+    """Where to show what the agent's own tools do in a chat: as lines among the reasoning, or nowhere."""
+    tool_items: Literal["mcp_call", "function_pair", "off"] = "mcp_call"
+    """The same in a response: as items for tools that ran on a server, as pairs of a `function_call` and its output,
+    which Open WebUI shows, or nowhere."""
     remove_system_prompt: bool = Field(
         default=False,
         validation_alias=AliasChoices("REMOVE_SYSTEM_PROMPT", "FRONTDESK_REMOVE_SYSTEM_PROMPT", "remove_system_prompt"),
     )
-    """Leave out clients' system and developer messages, and the instruction of `response_format` with them."""
+    """Leave out clients' system and developer messages: the same as `system_prompt = "ignore"` everywhere."""
     strict_params: bool = False
     """Refuse parameters that cannot be honoured, where by default they are reported in a header."""
     commit_wait_seconds: float = Field(default=5.0, ge=0)
@@ -242,6 +262,7 @@ class Settings(BaseSettings):
         "conversation_headers",
         "chat_headers",
         "conversation_metadata",
+        "model_choices",
         "image_allow_hosts",
         "cors_origins",
         mode="before",

@@ -39,6 +39,7 @@ ROUTES = frozenset(
         "/models",
         "/chat/completions",
         "/conversations",
+        "/responses",
         "/docs",
         "/openapi.json",
     }
@@ -106,6 +107,10 @@ def route_of(path: str) -> str:
     match path.split("/")[1:]:
         case ["models", *_]:
             return "/models/{id}"
+        case ["responses", _]:
+            return "/responses/{id}"
+        case ["responses", _, "cancel" | "input_items" as what]:
+            return f"/responses/{{id}}/{what}"
         case ["conversations", _]:
             return "/conversations/{id}"
         case ["conversations", _, "fork" | "items" as what]:

@@ -2,12 +2,14 @@
 
     GatewayError
     ├── InvalidRequest            the caller's input is wrong; nothing reached the agent
-    │   └── ContextLengthExceeded
+    │   ├── ContextLengthExceeded
+    │   └── PreviousNotFound      the turn it is to come after is not the caller's, or gone
     ├── Unauthenticated           no key, or one we do not know
     ├── Forbidden                 the key may not use this agent
     ├── NotFound
     │   ├── AgentNotFound
     │   ├── ConversationNotFound
+    │   ├── TurnNotFound
     │   └── EndpointNotFound
     ├── MethodNotAllowed
     ├── RequestTooLarge
@@ -72,6 +74,10 @@ class ContextLengthExceeded(InvalidRequest):
     code = "context_length_exceeded"
 
 
+class PreviousNotFound(InvalidRequest):
+    code = "previous_response_not_found"
+
+
 class Unauthenticated(GatewayError):
     code = "invalid_api_key"
     retry = None
@@ -93,6 +99,10 @@ class AgentNotFound(NotFound):
 
 class ConversationNotFound(NotFound):
     code = "conversation_not_found"
+
+
+class TurnNotFound(NotFound):
+    code = "response_not_found"
 
 
 class EndpointNotFound(NotFound):

@@ -3,11 +3,14 @@
 run = gateway.run(turn)
 async for batch in run.batches(): ...      # events, as the agent speaks
 run.leave()                                # the client went away: finish within the grace, else stop the agent
+
+await gateway.begin(run, …)                # or it runs by itself,
+gateway.hear(turn_id).batches()            # and whoever wants to may hear it, now or later
 """
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Mapping
-from contextlib import aclosing, contextmanager, suppress
+from contextlib import AbstractContextManager, aclosing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -30,10 +33,12 @@ from frontdesk.errors import (
     ConversationBusy,
     ConversationNotFound,
     GatewayError,
+    ShuttingDown,
 )
 from frontdesk.policies.admission import Admission
 from frontdesk.policies.options import Rules, settled
 from frontdesk.ports import Backend, Placement
+from frontdesk.store import codec
 from frontdesk.store.codec import Saved
 from frontdesk.store.records import Node
 from frontdesk.turn import (
@@ -62,6 +67,9 @@ OVERTAKEN_SECONDS = 0.05
 
 LOOK_SECONDS = 0.25
 """How often to look whether a turn that runs in another process has ended."""
+
+CANCEL_SECONDS = 5.0
+"""How long whoever cancels a turn waits for its end. Another process hears of it within 2.5 s."""
 
 
 class Tap(Protocol):
@@ -101,6 +109,7 @@ class Gateway:
         self.running: dict[str, Run] = {}  # by turn
         self._runs: set[Run] = set()
         self._tidying: set[asyncio.Future[None]] = set()
+        self._by_themselves: dict[asyncio.Task[None], Run] = {}
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -114,7 +123,12 @@ class Gateway:
         return self.parts.line.waiting + sum(admission.waiting for admission in self.parts.admission.values())
 
     async def close(self, wait_seconds: float = 5.0) -> None:
-        """Wait until the turns that are being cut short have stopped their agents. New ones are not refused."""
+        """Wait until the turns that are being cut short have stopped their agents. New ones are not refused.
+
+        Turns that run by themselves are left for another process to find out their end.
+        """
+        for run in self._by_themselves.values():
+            run.hand_over()
         with suppress(TimeoutError):
             async with asyncio.timeout(wait_seconds):
                 await self._idle.wait()
@@ -134,6 +148,38 @@ class Gateway:
     def run(self, turn: Turn, *, streaming: bool = False) -> "Run":
         """Begin a turn. Nothing happens before its batches are asked for."""
         return Run(self, turn, streaming)
+
+    async def begin(self, run: "Run", within: AbstractContextManager[None]) -> None:
+        """Let a turn run by itself, `within` this. Returns once it is in the ledger, where its outcome will be too.
+
+        Raises GatewayError if it does not come so far.
+        """
+        task = asyncio.create_task(by_itself(run, within))
+        self._by_themselves[task] = run
+        task.add_done_callback(lambda done: self._by_themselves.pop(done, None))
+        entered = asyncio.create_task(run.entered.wait())
+        await asyncio.wait({task, entered}, return_when=asyncio.FIRST_COMPLETED)
+        entered.cancel()
+        if not run.entered.is_set():
+            task.result()
+
+    def hear(self, turn_id: str) -> "Hearing":
+        """Come to hear a turn, from its beginning, while it runs or after."""
+        return Hearing(self, turn_id)
+
+    async def cancel(self, turn_id: str, wait_seconds: float = CANCEL_SECONDS) -> None:
+        """Cancel a turn, in whichever process it runs, and wait until it has ended, but not for long."""
+        self.stop(turn_id)
+        await self.parts.ledger.unwant(turn_id)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(wait_seconds), aclosing(replayed(self.parts.ledger, turn_id)) as heard:
+                async for _ in heard:
+                    pass
+
+    def stop(self, turn_id: str) -> None:
+        """The same for a turn of this process, without waiting."""
+        if run := self.running.get(turn_id):
+            run.stop()
 
     def began(self, run: "Run") -> None:
         self._runs.add(run)
@@ -182,11 +228,18 @@ class Run:
         self._left = False
         self._wanted = False
         self._stopped = False
+        self._handed_over = False
+        self.entered = asyncio.Event()  # its row, or that of the turn which it repeats, is in the ledger
         self.turn = turn
+        self.answered_by = turn.id  # the turn whose answer this is: itself, unless it repeats another
         self.request = ""
         self.conversation_id = ""
         self.identity: Identity | None = None
         self.replayed = False
+
+    @property
+    def id(self) -> str:
+        return self.turn.id
 
     async def batches(self) -> AsyncGenerator[Batch, None]:
         """What the agent says. Raises GatewayError; ends early and quietly when it was stopped after `leave`."""
@@ -234,10 +287,11 @@ class Run:
                         ask = replace(ask, left=ask.left | {node.id})
                 case Repeat(node):
                     self._show(agent, node.conversation, Identity.LINEAGE)
-                    self.replayed = True
+                    self.replayed, self.answered_by = True, node.id
+                    self.entered.set()
                     running = self._gateway.running.get(node.id)
                     joins = running is not None and not running.stopped
-                    hear = self._follow(running) if running and joins else self._replay(node.id)
+                    hear = self._follow(running) if running and joins else replayed(parts.ledger, node.id)
                     async with aclosing(hear) as again:
                         async for batch in again:
                             yield batch
@@ -245,8 +299,10 @@ class Run:
                                 parts.count_repeat("joined" if joins else "replayed")
                                 await self._heard(node)
                                 return
-                    self.replayed = False  # that turn came to nothing, and this is another
+                    # That turn came to nothing, and this is another.
+                    self.replayed, self.answered_by = False, self.turn.id
                 case Entry() as entry:
+                    self.entered.set()
                     try:
                         async with aclosing(self._enter(backend, ask, entry)) as own:
                             async for batch in own:
@@ -273,27 +329,20 @@ class Run:
         self._followed = run
         run.rejoin()
         try:
-            async with aclosing(run._broadcast.listen()) as heard:
+            async with aclosing(run.listen()) as heard:
                 async for batch in heard:
                     yield batch
-            if run._broadcast.spoke and (error := run._broadcast.error):
-                raise error if isinstance(error, GatewayError) else AgentFailed("The answer broke off.")
         finally:
             self._followed = None
             run.part()
 
-    async def _replay(self, turn_id: str) -> AsyncGenerator[Batch, None]:
-        """Wait for a turn that runs elsewhere, and give its answer again. Nothing if it came to none."""
-        ledger = self._parts.ledger
-        while (node := await ledger.node(turn_id)) and node.live:
-            yield ()
-            await asyncio.sleep(LOOK_SECONDS)
-        if node is None or node.state != "completed":
-            return
-        kept = ledger.reply(node)
-        if kept.end is None:
-            return
-        yield said_again(kept.parts, kept.end)
+    async def listen(self) -> AsyncGenerator[Batch, None]:
+        """For others: all of it so far, then as it goes on. Ends early if it came to nothing before a word was said."""
+        async with aclosing(self._broadcast.listen()) as heard:
+            async for batch in heard:
+                yield batch
+        if self._broadcast.spoke and (error := self._broadcast.error):
+            raise error if isinstance(error, GatewayError) else AgentFailed("The answer broke off.")
 
     async def _heard(self, node: Node) -> None:
         """The answer has reached a client after all: the next equal request is another."""
@@ -305,7 +354,7 @@ class Run:
     async def _enter(self, backend: Backend, ask: Ask, entry: Entry) -> AsyncGenerator[Batch, None]:
         """From its row in the ledger to the end of that row, whatever comes between."""
         parts, gateway = self._parts, self._gateway
-        self._entry, self._broadcast = entry, Broadcast()
+        self._entry, self._broadcast = entry, Broadcast(exact=self.turn.background)
         gateway.running[self.turn.id] = self
         submitted = False
         try:
@@ -321,7 +370,10 @@ class Run:
                             yield batch
         except BaseException as error:
             if not submitted:
-                await finish(self._note_end(entry, error, "failed_before"))
+                why = (
+                    ShuttingDown("The gateway was shut down before this had its turn.") if self._handed_over else error
+                )
+                await finish(self._note_end(entry, why, "failed_before"))
             raise
 
     async def _wait(self, ask: Ask, entry: Entry) -> Entry:
@@ -420,7 +472,8 @@ class Run:
         reply = Saved(self._broadcast.parts(), end, self._calls)
         settles = parts.snapshots.wanted(entry, placement.thread, reply)
         try:
-            await parts.ledger.complete(entry, reply, left=self.abandoned, system=system, settles=settles)
+            left, events = self.abandoned, self._events()
+            await parts.ledger.complete(entry, reply, left=left, system=system, settles=settles, events=events)
         except Exception as error:
             log.error("a reply could not be noted", turn=self.turn.id, error=str(error))
             parts.ledger.abandon(entry)
@@ -430,6 +483,10 @@ class Run:
             self._end(None)
         if settles:
             self._gateway.later(self._copy(backend, placement, entry))
+
+    def _events(self) -> str:
+        """All that was said, as it was said, where it is to be heard so again."""
+        return codec.events_text(self._broadcast.past()) if self.turn.background else ""
 
     async def _copy(self, backend: Backend, placement: Placement, entry: Entry) -> None:
         """Keep the conversation as it is now, before it goes on."""
@@ -446,6 +503,10 @@ class Run:
 
         Where nobody can say now, the turn stays in the ledger as it is, until that has been found out.
         """
+        if self._handed_over:
+            self._parts.ledger.abandon(entry)
+            self._end(error)
+            return
         by_us = isinstance(error, asyncio.CancelledError | GeneratorExit | AgentTimeout | ConnectionLost)
         try:
             if by_us:
@@ -467,9 +528,9 @@ class Run:
     ) -> None:
         said = [part for part in self._broadcast.parts() if not isinstance(part, ToolCall)]
         try:
-            await self._parts.ledger.end(
-                entry, state, code_of(error), kept=kept, rest=rest, said=said if state == "cancelled" else ()
-            )
+            told = said if state == "cancelled" else ()
+            code, trouble, events = code_of(error), str(error), self._events()
+            await self._parts.ledger.end(entry, state, code, trouble, kept=kept, rest=rest, said=told, events=events)
         except Exception as failure:
             log.error("the end of a turn could not be noted", turn=self.turn.id, error=str(failure))
             self._parts.ledger.abandon(entry)
@@ -540,9 +601,73 @@ class Run:
             self._stopped = True
             self._task.cancel()
 
+    def hand_over(self) -> None:
+        """This process ends: leave the agent at work, and its turn for another process to find out its end."""
+        self._handed_over = True
+        self.stop()
+
     @property
     def stopped(self) -> bool:
         return self._stopped
+
+
+class Hearing:
+    """Somebody who has come to hear a turn. It goes on, or has ended, without them."""
+
+    def __init__(self, gateway: Gateway, turn_id: str) -> None:
+        self._gateway = gateway
+        self._task: asyncio.Task[object] | None = None
+        self.id = turn_id
+        self.stopped = False
+
+    async def batches(self) -> AsyncGenerator[Batch, None]:
+        """All of it, as it was said where the turn was a background one. Raises AgentFailed if it came to nothing."""
+        self._task = asyncio.current_task()
+        run, ledger = self._gateway.running.get(self.id), self._gateway.parts.ledger
+        finished = False
+        async with aclosing(run.listen() if run else replayed(ledger, self.id)) as heard:
+            async for batch in heard:
+                finished = bool(batch) and isinstance(batch[-1], TurnFinished)
+                yield batch
+        if not finished:
+            node = await ledger.node(self.id)
+            trouble, code = (node.trouble, node.error) if node else ("", "")
+            raise AgentFailed(trouble or "This turn came to no answer.", code=code or None)
+
+    def leave(self) -> None:
+        if self._task and not self.stopped:
+            self.stopped = True
+            self._task.cancel()
+
+
+async def replayed(ledger: Ledger, turn_id: str) -> AsyncGenerator[Batch, None]:
+    """Wait for a turn that runs elsewhere, and give its answer again. Ends early if it came to none."""
+    while (node := await ledger.node(turn_id)) and node.live:
+        yield ()
+        await asyncio.sleep(LOOK_SECONDS)
+    events = await ledger.events(turn_id)
+    for batch in events:
+        yield batch
+    if events or node is None or node.state != "completed":
+        return
+    kept = ledger.reply(node)
+    if kept.end:
+        yield said_again(kept.parts, kept.end)
+
+
+async def by_itself(run: Run, within: AbstractContextManager[None]) -> None:
+    """Raises only what kept it from entering the ledger: what comes later is there."""
+    try:
+        with within:
+            async for _ in run.batches():
+                pass
+    except GatewayError as error:
+        if not run.entered.is_set():
+            raise
+        log.warning("a turn in the background failed", turn=run.id, code=error.public_code)
+    except asyncio.CancelledError:
+        if not run.stopped:
+            raise
 
 
 def about(turn: Turn) -> dict[str, Any]:

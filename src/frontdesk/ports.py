@@ -11,8 +11,9 @@ from frontdesk.turn import Agent, Batch, Call, Identity, Item, Part, StopReason,
 class Placement:
     """Where a turn runs and what the agent has not heard yet.
 
-    `deliver` is in order and begins with the seeds of a new conversation. `instructions` is empty where the
-    conversation already holds them; `closing` is an instruction that comes after everything else.
+    `deliver` is in order and begins with the seeds of a new conversation. `instructions` are told as a message, and
+    empty where the conversation already holds them; `overlay` are such as belong to this turn alone, behind the agent's
+    own prompt; `closing` is an instruction that comes after everything else.
     """
 
     agent: Agent
@@ -21,6 +22,7 @@ class Placement:
     deliver: tuple[Item, ...]
     instructions: str = ""
     closing: str = ""
+    overlay: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -109,18 +109,23 @@ class Tool:
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """Answer with JSON: any object, or with `schema` what that describes. `strict`: nothing else will do."""
+    """Answer with JSON: any object, or with `schema` what that describes. `strict`: nothing else will do.
+
+    `enforced`: the agent's model is held to it. Else the agent is told, and its answer looked at.
+    """
 
     schema: Mapping[str, Any] | None = None
     name: str = ""
     strict: bool = False
+    enforced: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
     """What the caller wishes of the model; `None` unless asked. Which of it is carried out, `Agent.honours` tells.
 
-    `must_call`: the answer is to be a call of one of the turn's tools. `names` are the caller's words for what is asked
+    `model`: another one than the agent's, for this turn. `must_call`: the answer is to be a call of one of the turn's
+    tools. `names` are the caller's words for what is asked
     here, by ours; `ignored` is what was asked for and is not carried out, in the caller's words.
     """
 
@@ -136,6 +141,7 @@ class Options:
     verbosity: str | None = None
     format: Format | None = None
     parallel_tool_calls: bool | None = None
+    model: str | None = None
     must_call: bool | None = None
     names: Mapping[str, str] = field(default_factory=dict[str, str])
     ignored: tuple[str, ...] = ()
@@ -156,6 +162,7 @@ class Principal:
     id: str = "anonymous"
     agents: tuple[str, ...] | None = None  # names or ids this key may use; None means all
     mode: "Mode | None" = None  # how its requests find their conversation; None: as the agent has it, or the server
+    system_prompt: "SystemPrompt | None" = None  # where its instructions go; None: as the agent has it, or the server
 
     def may_use(self, *names: str) -> bool:
         return self.agents is None or any(name in self.agents for name in names)
@@ -164,6 +171,10 @@ class Principal:
 Mode = Literal["auto", "pinned_only", "stateless", "single"]
 """How a request finds its conversation. `auto`: by its name, else by what was said before. `pinned_only`: by its name,
 else as `stateless`: one for this request alone. `single`: the agent's own thread, as a companion has it."""
+
+SystemPrompt = Literal["override", "message", "block", "ignore"]
+"""Where a caller's instructions go. `override`: behind the agent's own prompt, for this turn. `message`: into the
+conversation, when they are new. `block`: into the agent's memory. `ignore`: nowhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +204,7 @@ class Turn:
     input: tuple[Item, ...]
     history: tuple[Item, ...] = ()
     instructions: str = ""
+    system_prompt: SystemPrompt = "message"
     tools: tuple[Tool, ...] = ()
     options: Options = Options()
     conversation: str = ""  # the caller's pin: free text, or an id of ours
@@ -223,7 +235,8 @@ class Agent:
     client_tools: bool = True
     conversations: bool = True  # False: one thread, shared by everybody who talks to it
     bridged: bool = False  # of one thread, but a conversation in which the caller's tools are used is one of its own
-    honours: frozenset[str] = frozenset()  # which `OPTIONS` are carried out
+    honours: frozenset[str] = frozenset()  # which `OPTIONS` are carried out in a conversation
+    honours_alone: frozenset[str] = frozenset()  # … and which in its own thread
     reserved_tools: frozenset[str] = frozenset()  # names of its own which a caller's tool must not take
     settings: Mapping[str, Any] = field(default_factory=dict[str, Any])  # the backend's own, opaque to others
 

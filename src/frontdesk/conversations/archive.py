@@ -216,16 +216,9 @@ class Archive:
             raise not_found(public_id)
         if self._ids.conversation_of(public_id, principal.id, row.agent) is None:
             raise not_found(public_id)
-        if not await self._may_use(principal, row):
+        if not await may_use(self._directory, principal, row.backend, row.agent):
             raise not_found(public_id)
         return row
-
-    async def _may_use(self, principal: Principal, row: Conversation) -> bool:
-        if principal.agents is None:
-            return True
-        agent = await self._directory.by_id(row.backend, row.agent)
-        names = (agent.name, f"{agent.backend}/{agent.name}") if agent else ()
-        return principal.may_use(row.agent, *names)
 
     # --- showing -------------------------------------------------------------------------------------------------
 
@@ -253,6 +246,15 @@ class Archive:
             created=row.created,
             used=row.used,
         )
+
+
+async def may_use(agents: Agents, principal: Principal, backend: str, agent_id: str) -> bool:
+    """Whether the caller's key may use an agent, which may be gone."""
+    if principal.agents is None:
+        return True
+    agent = await agents.by_id(backend, agent_id)
+    names = (agent.name, f"{agent.backend}/{agent.name}") if agent else ()
+    return principal.may_use(agent_id, *names)
 
 
 def told_in(node: Node) -> list[Told]:

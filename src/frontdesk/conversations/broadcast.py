@@ -27,9 +27,14 @@ DENSE = 256
 
 
 class Broadcast:
-    """One turn's events: added by whoever runs it, heard by any number of others, each from the beginning on."""
+    """One turn's events: added by whoever runs it, heard by any number of others, each from the beginning on.
 
-    def __init__(self) -> None:
+    `exact`: those who come later hear it in the very batches in which it came.
+    """
+
+    def __init__(self, *, exact: bool = False) -> None:
+        self._exact = exact
+        self._batches: list[Batch] = []
         self._events: list[Event] = []
         self._dense = 0
         self._listeners: set[asyncio.Queue[Batch | None]] = set()
@@ -51,6 +56,8 @@ class Broadcast:
     def keep(self, batch: Batch) -> None:
         """Note it, for `parts` and for those who come later."""
         self._events += batch
+        if self._exact and batch:
+            self._batches.append(batch)
         if len(self._events) - self._dense > DENSE:
             self._events = condensed(self._events)
             self._dense = len(self._events)
@@ -68,18 +75,23 @@ class Broadcast:
             listener.put_nowait(None)
 
     async def listen(self) -> AsyncGenerator[Batch, None]:
-        """All events, as one batch for those that are past. Ends with the turn, however it ends (see `error`)."""
+        """All events; those that are past at once. Ends with the turn, however it ends (see `error`)."""
         queue: asyncio.Queue[Batch | None] = asyncio.Queue()
         self._listeners.add(queue)
         try:
             ended = self._ended
-            yield tuple(condensed(self._events))
+            for batch in self.past():
+                yield batch
             if ended:
                 return
             while (batch := await queue.get()) is not None:
                 yield batch
         finally:
             self._listeners.discard(queue)
+
+    def past(self) -> tuple[Batch, ...]:
+        """All so far."""
+        return tuple(self._batches) if self._exact else (tuple(condensed(self._events)),)
 
     def parts(self) -> tuple[Part, ...]:
         """What has been said, also by a turn that was cut short."""

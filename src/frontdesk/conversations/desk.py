@@ -148,17 +148,27 @@ class Desk:
         Raises InvalidRequest if there is nothing to tell.
         """
         turn = ask.turn
-        deliver = self._news(ask, entry, thread, seeded=seeded)
-        instructions = "" if fingerprint(turn.instructions) == system else turn.instructions
-        closing = CONTINUE if turn.history and not turn.input else ANSWER if entry.spot.again else ""
+        if seeded and entry.spot.parent and not turn.history:  # a branch whose client says only what is new
+            turn = replace(turn, history=await self._ledger.told(entry.spot.parent.id))
+        deliver = self._news(turn, ask.calls, entry, thread, seeded=seeded)
+        instructions, overlay = turn.instructions, ""
+        if turn.system_prompt == "override":
+            instructions, overlay = "", instructions
+        elif fingerprint(instructions) == system:
+            instructions = ""
+        closing = CONTINUE if ask.turn.history and not turn.input else ANSWER if entry.spot.again else ""
+        if overlay and not deliver and not closing:  # an agent answers messages
+            instructions, overlay = overlay, ""
         if not deliver and not instructions and not closing:
             raise InvalidRequest("There is nothing new for the agent: end with a user message.", param="messages")
-        return Placement(ask.agent, thread, entry.spot.identity, await self._attach(deliver), instructions, closing)
+        told = await self._attach(deliver)
+        return Placement(ask.agent, thread, entry.spot.identity, told, instructions, closing, overlay)
 
-    def _news(self, ask: Ask, entry: Entry, thread: Thread, *, seeded: bool) -> tuple[Item, ...]:
-        turn = ask.turn
+    def _news(
+        self, turn: Turn, calls: Sequence[Call], entry: Entry, thread: Thread, *, seeded: bool
+    ) -> tuple[Item, ...]:
         if entry.spot.answers:
-            return answers(turn, ask.calls)
+            return answers(turn, calls)
         if thread.own:
             return tuple(item for item in entry.spot.owed + turn.input if isinstance(item, Message))
         if entry.spot.again:

@@ -26,7 +26,7 @@ from frontdesk.store import codec, records
 from frontdesk.store.codec import Saved
 from frontdesk.store.database import Database
 from frontdesk.store.records import Conversation, Node
-from frontdesk.turn import Item, Message, Part, Text, ToolCall
+from frontdesk.turn import Batch, Item, Message, Part, Text, ToolCall
 
 MAX_LINE = 50
 DAY = 24 * 3600.0
@@ -110,7 +110,11 @@ class Ledger:
 
     async def _claim(self, ask: Ask) -> Claim:
         def enter(tx: Connection) -> Claim:
-            return earlier(tx, ask, self.owner) or self._enter(tx, ask, spot(tx, ask), None)
+            claim = earlier(tx, ask, self.owner) or self._enter(tx, ask, spot(tx, ask), None)
+            if ask.turn.receipt:
+                answered_by = claim.turn_id if isinstance(claim, Entry) else claim.node.id
+                records.put_receipt(tx, ask.turn.id, ask.turn.principal.id, answered_by, ask.turn.receipt)
+            return claim
 
         try:
             return await self._database.do(enter)
@@ -171,6 +175,7 @@ class Ledger:
                 "reply": "",
                 "run": "",
                 "error": "",
+                "trouble": "",
                 "created": now,
                 "ended": 0.0,
             }
@@ -209,10 +214,19 @@ class Ledger:
 
     # --- the end -------------------------------------------------------------------------------------------------
 
-    async def complete(self, entry: Entry, reply: Saved, *, left: bool, system: str, settles: bool = False) -> None:
-        """The reply is whole, and in the conversation. If the turn `settles`, it holds that until `settled`."""
+    async def complete(
+        self, entry: Entry, reply: Saved, *, left: bool, system: str, settles: bool = False, events: str = ""
+    ) -> None:
+        """The reply is whole, and in the conversation. If the turn `settles`, it holds that until `settled`. `events`:
+        as it was said, where it is to be heard so again."""
         state = "settling" if settles else "completed"
-        await self._database.do(lambda tx: completed(tx, entry, reply, state, left, system))
+
+        def complete(tx: Connection) -> None:
+            completed(tx, entry, reply, state, left, system)
+            if events:
+                records.note_events(tx, entry.turn_id, events)
+
+        await self._database.do(complete)
         if not settles:
             self.mine.discard(entry.turn_id)
 
@@ -229,25 +243,30 @@ class Ledger:
         entry: Entry,
         state: Ended,
         code: str = "",
+        trouble: str = "",
         *,
         kept: bool = False,
         rest: Sequence[Item] = (),
         said: Sequence[Part] = (),
+        events: str = "",
     ) -> None:
-        """The turn came to no reply but what was `said` of it.
+        """The turn came to no reply but what was `said` of it. `code` and `trouble` say why.
 
         `kept`: something of it may be in the conversation, but for the `rest`.
         """
 
         def ended(tx: Connection) -> None:
             reply = codec.reply_text(Saved(tuple(said))) if said else ""
-            values = {"state": state, "error": code, "reply": reply, "ended": time.time(), "dedupe": None}
+            values: dict[str, Any] = {"state": state, "error": code, "trouble": trouble, "reply": reply}
+            values |= {"ended": time.time(), "dedupe": None}
             row = records.conversation(tx, entry.conversation.id)
             if kept:
                 records.change_conversation(tx, entry.conversation.id, head=entry.turn_id)
             elif row and row.thread:
                 values["parent"] = row.head  # others may have come before it since it was entered
             records.change_turn(tx, entry.turn_id, **values)
+            if events:
+                records.note_events(tx, entry.turn_id, events)
             if kept and rest:
                 node = records.turn(tx, entry.turn_id)
                 assert node is not None
@@ -304,7 +323,22 @@ class Ledger:
     async def bury(self, conversation_id: str) -> None:
         await self._database.do(lambda tx: records.bury(tx, conversation_id))
 
+    # --- receipts ------------------------------------------------------------------------------------------------
+
+    async def unwant(self, turn_id: str) -> None:
+        """Have a turn cancelled by the process that runs it."""
+        await self._database.do(lambda tx: records.unwant(tx, turn_id))
+
     # --- reading -------------------------------------------------------------------------------------------------
+
+    async def told(self, turn_id: str) -> tuple[Item, ...]:
+        """The transcript up to and with a turn, oldest first."""
+        nodes = await self._database.read(lambda tx: records.path(tx, turn_id))
+        return tuple(item for node in nodes for item in transcript_of(node))
+
+    async def events(self, turn_id: str) -> tuple[Batch, ...]:
+        """A turn as it was said, batch by batch, where that was kept."""
+        return codec.events_of(await self._database.read(lambda tx: records.events_of(tx, turn_id)))
 
     async def node(self, turn_id: str) -> Node | None:
         return await self._database.read(lambda tx: records.turn(tx, turn_id))
@@ -326,6 +360,12 @@ class Ledger:
             return row, node, node is not None and not records.tried_after(tx, node, row.id)
 
         return await self._database.read(look)
+
+
+def transcript_of(node: Node) -> list[Item]:
+    """What a turn adds to a transcript: what it was told, and the text and the calls of its reply."""
+    said = [part for part in codec.reply_of(node.reply).parts if isinstance(part, Message | ToolCall)]
+    return [*codec.items_of(node.input), *said]
 
 
 def refuse_long_line(tx: Connection, found: Spot) -> None:
@@ -385,7 +425,7 @@ def beginning(ask: Ask, found: Spot) -> tuple[Point | None, tuple[Item, ...], tu
         return ROOT, turn.input, turn.input
     told = turn.history[found.known :] + turn.input
     if not turn.history:
-        return base_of(found.parent) if found.appends else ROOT, told, told
+        return base_of(found.parent), told, told
     ends = {point.end: point for point in (ROOT, *(ask.points if turn.input else ask.points[:-1]))}
     base = ends.get(found.known) or ends[max(ends)]  # a reply that is to be gone on with is told again, made longer
     return base, turn.history[base.end :] + turn.input, told

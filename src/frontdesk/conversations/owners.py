@@ -27,7 +27,7 @@ TOLD_SECONDS = 1.0
 
 class Owners:
     """`recover` is called with each turn that was taken over, and whether it is to be stopped if it runs still; `mine`
-    tells which turns this process is at work on."""
+    tells which turns this process is at work on; `cancel` is called with each of those that nobody wants any more."""
 
     def __init__(
         self,
@@ -36,12 +36,14 @@ class Owners:
         mine: Callable[[], set[str]],
         recover: Callable[[Node, bool], Coroutine[Any, Any, None]],
         lease_seconds: float = LEASE_SECONDS,
+        cancel: Callable[[str], object] = lambda turn_id: None,
     ) -> None:
         self._database = database
         self._owner = owner
         self._mine = mine
         self._recover = recover
         self._lease_seconds = lease_seconds
+        self._cancel = cancel
         self._seen: dict[str, tuple[int, float]] = {}  # count, and since when it stands
         self._strays: set[str] = set()
         self._recovering: dict[str, asyncio.Task[None]] = {}
@@ -98,6 +100,8 @@ class Owners:
             if owner != self._owner and (count == 0 or now - since >= self._lease_seconds):
                 await self._take_over(owner)
         await self._adopt_strays()
+        for turn_id in await self._database.read(lambda tx: records.unwanted(tx, self._owner)):
+            self._cancel(turn_id)
 
     async def _take_over(self, owner: str) -> None:
         def take(tx: Connection) -> list[Node]:

@@ -1,6 +1,7 @@
 """Placing a request: which conversation it belongs to, and where in it.
 
-In this order: the tool calls it answers; the name it gives (a pin); what was said before (lineage); else it is new.
+In this order: the tool calls it answers; the turn it says it comes after; the name it gives (a pin); what was said
+before (lineage); else it is new.
 What decides is the transcript, compared with the replies we produced: a request goes on where a conversation stands, or
 branches off where it once stood. All of it runs within one transaction of the store, and calls nobody.
 """
@@ -12,7 +13,7 @@ from typing import Literal
 from sqlalchemy import Connection
 
 from frontdesk.conversations.lineage import ROOT, Point, Saying, agrees, digest, is_tail, sayings
-from frontdesk.errors import ConversationNotFound, InvalidRequest
+from frontdesk.errors import ConversationNotFound, InvalidRequest, PreviousNotFound
 from frontdesk.store import codec, records
 from frontdesk.store.records import Conversation, InLine, Node
 from frontdesk.turn import Agent, Call, Identity, Item, Message, Mode, Part, StopReason, Turn
@@ -48,7 +49,7 @@ class Ask:
     @property
     def goes_on(self) -> bool:
         """Whether it says where it belongs, so that an equal one is hardly another chat's."""
-        return bool(self.turn.history or self.pin or self.named)
+        return bool(self.turn.history or self.pin or self.named or self.turn.after)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +95,11 @@ def spot(tx: Connection, ask: Ask, mine: str = "") -> Spot:
     """
     if ask.answering and (found := answering(tx, ask, mine)):
         return found
-    if ask.mode == "single" or not ask.agent.conversations:
+    last = came_before(tx, ask) if ask.turn.after else None
+    if in_own_thread(tx, ask, last):
         return own(tx, ask, mine)
+    if last:
+        return after(tx, ask, mine, last)
     if ask.mode == "stateless" or (ask.mode == "pinned_only" and not (ask.pin or ask.named)):
         return Spot(Identity.STATELESS, kind="stateless")
     if ask.named or ask.pin:
@@ -137,7 +141,59 @@ def answering(tx: Connection, ask: Ask, mine: str) -> Spot | None:
     return replace(where_it_stands(tx, ask, row, mine), answers=True)
 
 
+# --- after a turn that is named ------------------------------------------------------------------------------------
+
+
+def came_before(tx: Connection, ask: Ask) -> Node:
+    """The turn which this one comes after. Raises PreviousNotFound if the caller never had it from this agent."""
+    receipt = records.receipt(tx, ask.turn.after)
+    node = records.turn(tx, receipt.turn) if receipt and receipt.principal == ask.turn.principal.id else None
+    if node is None or node.scope != ask.scope:
+        raise PreviousNotFound(
+            "There is no such response of this agent's to go on after.", param="previous_response_id"
+        )
+    return node
+
+
+def after(tx: Connection, ask: Ask, mine: str, last: Node) -> Spot:
+    """Where the conversation stands that this turn brought on, or a branch from there if it has gone on since."""
+    home = records.conversation(tx, last.conversation, lock=True)
+    node = answered(tx, last)
+    if home and home.usable and (last.live or home.head in (last.id, node.id if node else "")):
+        found = where_it_stands(tx, ask, home, mine)
+    elif node:
+        found = at(tx, ask, mine, [node], 0, "", last.conversation)
+    else:
+        found = Spot(Identity.NEW, family=home.family if home else "")
+    told = owed(tx, ask, found.conversation) if found.conversation else ()
+    return replace(found, identity=Identity.RESPONSE, owed=told)
+
+
+def answered(tx: Connection, node: Node | None) -> Node | None:
+    """The turn, or the latest before it, that came to a reply."""
+    while node and not node.answered:
+        node = records.turn(tx, node.parent) if node.parent else None
+    return node
+
+
 # --- one thread for all --------------------------------------------------------------------------------------------
+
+
+def in_own_thread(tx: Connection, ask: Ask, last: Node | None) -> bool:
+    if ask.mode == "single" or not (ask.agent.conversations or ask.agent.bridged):
+        return True
+    return ask.agent.bridged and not ask.turn.tools and not beside_it(tx, ask, last)
+
+
+def beside_it(tx: Connection, ask: Ask, last: Node | None) -> bool:
+    """Whether a turn goes on with a conversation, where most turns go to the agent's one thread."""
+    if last:
+        return last.conversation != own_conversation(ask.agent)
+    if ask.named:
+        return ask.named != own_conversation(ask.agent)
+    if ask.pin and records.pinned(tx, ask.scope, ask.pin):
+        return True
+    return by_lineage(tx, ask, "") is not None
 
 
 def own(tx: Connection, ask: Ask, mine: str) -> Spot:

@@ -24,6 +24,10 @@ log = structlog.get_logger(__name__)
 LOOK_SECONDS = 1.0
 PATIENCE_SECONDS = 900.0
 
+NEVER_SENT = "The gateway's process ended before the agent had taken this. Send it again."
+BROKE_OFF = "The gateway's process ended while the agent was at work, and the agent came to no answer."
+AGENT_GONE = "The gateway's process ended, and the agent is not there any more."
+
 
 class Recovery:
     def __init__(self, agents: Agents, ledger: Ledger, desk: Desk, line: Line) -> None:
@@ -46,7 +50,7 @@ class Recovery:
         if node.answered:
             await self._ledger.settled(node.id)
         elif node.state == "claimed" or not row.thread:
-            await self._ledger.end(entry, "failed_before", "process_died")
+            await self._ledger.end(entry, "failed_before", "process_died", NEVER_SENT)
         else:
             await self._settle(node, row, entry, stop)
         self._line.move(row.id)
@@ -54,7 +58,7 @@ class Recovery:
     async def _settle(self, node: Node, row: Conversation, entry: Entry, stop: bool) -> None:
         agent = await self._agents.by_id(row.backend, row.agent)
         if agent is None:
-            await self._ledger.end(entry, "failed_before", "process_died")
+            await self._ledger.end(entry, "failed_before", "process_died", AGENT_GONE)
             return
         match await self._outcome(self._agents.backend(agent), agent, row, node, stop):
             case Kept(complete=True) as kept:
@@ -63,9 +67,9 @@ class Recovery:
                 await self._ledger.complete(entry, Saved(parts, end, calls), left=True, system="")
                 log.info("a turn was recovered", turn=node.id)
             case Dropped():
-                await self._ledger.end(entry, "failed_before", "process_died")
+                await self._ledger.end(entry, "failed_before", "process_died", NEVER_SENT)
             case Kept():
-                await self._ledger.end(entry, "failed_after", "process_died", kept=True)
+                await self._ledger.end(entry, "failed_after", "process_died", BROKE_OFF, kept=True)
             case Running():
                 raise BackendError("The run goes on, although it was told to stop.")
 

@@ -151,7 +151,7 @@ def _callers(settings: Settings) -> dict[bytes, Caller]:
         digest = bytes.fromhex(key.sha256)
         if digest in callers:
             raise ConfigurationError(f"The key {key.name!r} is listed twice in [[keys]]. Remove one of the two.")
-        callers[digest] = Caller(Principal(key.name, key.agents, key.mode), key)
+        callers[digest] = Caller(Principal(key.name, key.agents, key.mode, key.system_prompt), key)
     for secret in settings.api_keys:
         digest = hashlib.sha256(secret.get_secret_value().encode()).digest()
         if (other := callers.get(digest)) and other.key:

@@ -230,6 +230,8 @@ class ReasoningItem(_Answer):
     id: str
     status: Status
     summary: list[SummaryText]
+    encrypted_content: None = None
+    """Where `include` asks for it: there is none."""
 
 
 class FunctionCallItem(_Answer):
@@ -285,6 +287,213 @@ class Items(_Answer):
     first_id: str | None
     last_id: str | None
     has_more: bool
+
+
+# --- responses ---------------------------------------------------------------------------------------------------
+
+ResponseStatus = Literal["queued", "in_progress", "completed", "incomplete", "failed", "cancelled"]
+
+
+class ResponseError(_Answer):
+    code: str
+    message: str
+
+
+class IncompleteDetails(_Answer):
+    reason: Literal["max_output_tokens", "content_filter"]
+
+
+class InputTokens(_Answer):
+    cached_tokens: int
+    cache_write_tokens: int
+
+
+class OutputTokens(_Answer):
+    reasoning_tokens: int
+
+
+class ResponseUsage(_Answer):
+    input_tokens: int
+    input_tokens_details: InputTokens
+    output_tokens: int
+    output_tokens_details: OutputTokens
+    total_tokens: int
+
+
+class ConversationReference(_Answer):
+    id: str
+
+
+class ReasoningSettings(_Answer):
+    effort: str | None
+    summary: str | None
+
+
+class TextSettings(_Answer):
+    format: dict[str, Any]
+    verbosity: str
+
+
+class Response(_Answer):
+    """What an agent answered, and the settings it was asked with."""
+
+    id: str
+    object: Literal["response"]
+    created_at: Seconds
+    status: ResponseStatus
+    completed_at: Seconds | None
+    error: ResponseError | None
+    incomplete_details: IncompleteDetails | None
+    output: list[Item]
+    usage: ResponseUsage | None
+    conversation: ConversationReference | None
+    model: str
+    background: bool
+    frequency_penalty: float
+    instructions: str | None
+    max_output_tokens: int | None
+    max_tool_calls: int | None
+    metadata: dict[str, str]
+    parallel_tool_calls: bool
+    presence_penalty: float
+    previous_response_id: str | None
+    prompt_cache_key: str | None
+    reasoning: ReasoningSettings
+    safety_identifier: str | None
+    service_tier: str
+    store: bool
+    temperature: float
+    text: TextSettings
+    tool_choice: str | dict[str, Any]
+    tools: list[dict[str, Any]]
+    top_logprobs: int
+    top_p: float
+    truncation: str
+    user: str = ""
+
+
+class DeletedResponse(_Answer):
+    id: str
+    object: Literal["response"]
+    deleted: Literal[True]
+
+
+# --- what a response's stream holds ------------------------------------------------------------------------------
+
+
+class _Event(_Answer):
+    sequence_number: int
+
+
+class ResponseEvent(_Event):
+    type: Literal[
+        "response.created",
+        "response.queued",
+        "response.in_progress",
+        "response.completed",
+        "response.incomplete",
+        "response.failed",
+    ]
+    response: Response
+
+
+class OutputItemEvent(_Event):
+    type: Literal["response.output_item.added", "response.output_item.done"]
+    output_index: int
+    item: Item
+
+
+class _PartEvent(_Event):
+    item_id: str
+    output_index: int
+
+
+class _ContentEvent(_PartEvent):
+    content_index: int
+
+
+class ContentPartEvent(_ContentEvent):
+    type: Literal["response.content_part.added", "response.content_part.done"]
+    part: OutputText
+
+
+class TextDeltaEvent(_ContentEvent):
+    type: Literal["response.output_text.delta"]
+    delta: str
+    logprobs: list[Any]
+
+
+class TextDoneEvent(_ContentEvent):
+    type: Literal["response.output_text.done"]
+    text: str
+    logprobs: list[Any]
+
+
+class _SummaryEvent(_PartEvent):
+    summary_index: int
+
+
+class SummaryPartEvent(_SummaryEvent):
+    type: Literal["response.reasoning_summary_part.added", "response.reasoning_summary_part.done"]
+    part: SummaryText
+
+
+class SummaryDeltaEvent(_SummaryEvent):
+    type: Literal["response.reasoning_summary_text.delta"]
+    delta: str
+
+
+class SummaryDoneEvent(_SummaryEvent):
+    type: Literal["response.reasoning_summary_text.done"]
+    text: str
+
+
+class ArgumentsDeltaEvent(_PartEvent):
+    type: Literal["response.function_call_arguments.delta", "response.mcp_call_arguments.delta"]
+    delta: str
+
+
+class ArgumentsDoneEvent(_PartEvent):
+    type: Literal["response.function_call_arguments.done"]
+    name: str
+    arguments: str
+
+
+class RunArgumentsDoneEvent(_PartEvent):
+    type: Literal["response.mcp_call_arguments.done"]
+    arguments: str
+
+
+class RunEvent(_PartEvent):
+    type: Literal["response.mcp_call.in_progress", "response.mcp_call.completed", "response.mcp_call.failed"]
+
+
+class ErrorEvent(_Event):
+    type: Literal["error"]
+    code: str | None
+    message: str
+    param: str | None
+
+
+AnyEvent = (
+    ResponseEvent
+    | OutputItemEvent
+    | ContentPartEvent
+    | TextDeltaEvent
+    | TextDoneEvent
+    | SummaryPartEvent
+    | SummaryDeltaEvent
+    | SummaryDoneEvent
+    | ArgumentsDeltaEvent
+    | ArgumentsDoneEvent
+    | RunArgumentsDoneEvent
+    | RunEvent
+    | ErrorEvent
+)
+
+
+class ResponseStreamEvent(RootModel[Annotated[AnyEvent, Field(discriminator="type")]]):
+    """One event of a response's stream."""
 
 
 # --- conversations -----------------------------------------------------------------------------------------------

@@ -4,17 +4,18 @@ Source: https://platform.openai.com/docs/api-reference/conversations
 """
 
 import re
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgspec
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Request
 from msgspec import Meta
 from starlette.responses import JSONResponse
 
-from frontdesk.conversations.archive import Archive, Entry, Told
+from frontdesk.conversations.archive import Archive, Entry
 from frontdesk.errors import InvalidRequest, NotFound
 from frontdesk.protocols.front import Front, visitor
-from frontdesk.protocols.items import item_body, item_id_of, list_body
+from frontdesk.protocols.items import item_body, item_id_of
+from frontdesk.protocols.lists import Limit, Order, list_body, page
 from frontdesk.turn import Principal
 
 T = TypeVar("T", bound=msgspec.Struct)
@@ -23,8 +24,6 @@ Metadata = Annotated[
     dict[Annotated[str, Meta(min_length=1, max_length=64)], Annotated[str, Meta(max_length=512)]],
     Meta(max_length=16),
 ]
-Limit = Annotated[int, Query(ge=1, le=100)]
-Order = Literal["asc", "desc"]
 
 
 class Creation(msgspec.Struct):
@@ -97,11 +96,7 @@ def router(archive: Archive, front: Front) -> APIRouter:
         conversation_id: str, request: Request, limit: Limit = 20, order: Order = "desc", after: str = ""
     ) -> dict[str, Any]:
         told = await archive.told(who(request), conversation_id)
-        if order == "desc":
-            told.reverse()
-        if after:
-            told = told[1 + place_of(told, after) :]
-        return list_body([item_body(each) for each in told[:limit]], len(told) > limit)
+        return page([item_body(each) for each in told], limit, order, after)
 
     @routes.get("/conversations/{conversation_id}/items/{item_id}", summary="One thing that was said in it")
     async def item(  # type: ignore[reportUnusedFunction]
@@ -142,13 +137,6 @@ def invalid(message: str) -> InvalidRequest:
     code = "invalid_type" if ", got " in what else "invalid_value"
     place = f" for {param!r}" if param else ""
     return InvalidRequest(f"Invalid value{place}: {what}.", param=param, code=code)
-
-
-def place_of(told: list[Told], item_id: str) -> int:
-    for place, each in enumerate(told):
-        if item_id_of(each) == item_id:
-            return place
-    raise InvalidRequest("There is no item of this id to go on after.", param="after")
 
 
 def body_of(type_: type[msgspec.Struct]) -> dict[str, Any]:

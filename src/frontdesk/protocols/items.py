@@ -5,7 +5,6 @@ the first it answered.
 """
 
 import re
-from collections.abc import Sequence
 from typing import Any, Literal
 
 from frontdesk.conversations.archive import Told
@@ -13,11 +12,7 @@ from frontdesk.turn import Content, Image, Item, Message, Part, Reasoning, Role,
 
 TURN = "turn_"
 ITEM_ID = re.compile(r"(?:msg|rs|fc|fco|mcp)_([0-9a-f]+)([io])(\d{1,6})")
-
-
-def list_body(bodies: Sequence[dict[str, Any]], more: bool) -> dict[str, Any]:
-    first, last = (bodies[0]["id"], bodies[-1]["id"]) if bodies else (None, None)
-    return {"object": "list", "data": list(bodies), "first_id": first, "last_id": last, "has_more": more}
+RUN_CALL = re.compile(r"run_([0-9a-f]+)o(\d{1,6})")
 
 
 def item_id(item: Item | Part, turn_id: str, side: Literal["i", "o"], index: int) -> str:
@@ -44,6 +39,12 @@ def place_in_turn(id: str) -> tuple[str, Literal["i", "o"], int] | None:
     """The turn, the side and the place an item's id speaks of; None if it is none of ours."""
     found = ITEM_ID.fullmatch(id)
     return (TURN + found[1], "i" if found[2] == "i" else "o", int(found[3])) if found else None
+
+
+def place_of_run(call_id: str) -> tuple[str, int] | None:
+    """The turn and the place of a tool run that was shown as a call and its result; None if it is none of ours."""
+    found = RUN_CALL.fullmatch(call_id)
+    return (TURN + found[1], int(found[2])) if found else None
 
 
 def item_body(told: Told) -> dict[str, Any]:
@@ -77,6 +78,17 @@ def run_body(run: ToolRun) -> dict[str, Any]:
         "error": failure if run.is_error else None,
     }
     return body | ({"status": "failed"} if run.is_error else {})
+
+
+def pair_bodies(run: ToolRun, turn_id: str, index: int) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The agent's own tool as a call and its result, for clients that show no other kind.
+
+    Its call id is of a form of its own, by which it is known when it comes back: no caller ever has to answer it.
+    """
+    place = f"{turn_id.removeprefix(TURN)}o{index}"
+    call = ToolCall(f"run_{place}", run.name, run.arguments)
+    answer = ToolResult(call.call_id, (Text(run.output),))
+    return body_of(call, f"fc_{place}"), body_of(answer, f"fco_{place}")
 
 
 SERVER = "agent"

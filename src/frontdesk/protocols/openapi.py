@@ -5,7 +5,7 @@ A new endpoint takes a line in `OPERATIONS`, and the shape of its answer in `ans
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, cast
@@ -17,10 +17,17 @@ from pydantic.json_schema import models_json_schema
 
 from frontdesk.errors import Forbidden, GatewayError, InvalidRequest, NotFound
 from frontdesk.protocols import answers
-from frontdesk.protocols.chat_completions.schema import ChatCompletionRequest
+from frontdesk.protocols.chat_completions import schema as chat_completions
 from frontdesk.protocols.openai_errors import STATUS
+from frontdesk.protocols.responses import schema as responses
 
 Schema = dict[str, Any]
+
+COMPONENTS = "#/components/schemas/"
+TEMPLATE = COMPONENTS + "{model}"
+
+REFUSED: tuple[type[BaseModel], ...] = (chat_completions.OtherPart, responses.OtherPart)
+"""Kinds which are read only to be refused with their place: they are not described."""
 
 JSON, EVENTS, HTML, TEXT = "application/json", "text/event-stream", "text/html", "text/plain"
 
@@ -49,7 +56,8 @@ class Operation:
     request_headers: tuple[str, ...] = ()
     answer_headers: tuple[str, ...] = ()
     event: type[BaseModel] | None = None
-    """What each event of a stream holds."""
+    """What each event of a stream holds, unless it is an error."""
+    last_event: str = ""
     request: type[BaseModel] | None = None
     summary: str = ""
     tag: str = ""
@@ -58,6 +66,8 @@ class Operation:
 
 BACKEND = (502, 503, 504)
 TURN = (402, 403, 404, 409, *BACKEND)
+
+ASKER_HEADERS = ("x-openwebui-user-id", "x-openwebui-user-jwt")
 
 TURN_REQUEST_HEADERS = (
     "x-frontdesk-conversation",
@@ -98,9 +108,36 @@ OPERATIONS: Mapping[str, Operation] = {
         request_headers=TURN_REQUEST_HEADERS,
         answer_headers=TURN_ANSWER_HEADERS,
         event=answers.ChatCompletionChunk,
-        request=ChatCompletionRequest,
+        last_event="[DONE]",
+        request=chat_completions.ChatCompletionRequest,
         summary="Talk to an agent",
         tag="Chat Completions",
+    ),
+    "POST /v1/responses": Operation(
+        "create_response",
+        answers.Response,
+        media=(JSON, EVENTS),
+        event=answers.ResponseStreamEvent,
+        last_event="[DONE]",
+        errors=TURN,
+        request_headers=TURN_REQUEST_HEADERS,
+        answer_headers=TURN_ANSWER_HEADERS,
+        request=responses.ResponsesRequest,
+        summary="Talk to an agent",
+        tag="Responses",
+    ),
+    "GET /v1/responses/{response_id}": Operation(
+        "retrieve_response",
+        answers.Response,
+        media=(JSON, EVENTS),
+        event=answers.ResponseStreamEvent,
+        last_event="[DONE]",
+        errors=BACKEND,
+    ),
+    "DELETE /v1/responses/{response_id}": Operation("delete_response", answers.DeletedResponse, errors=BACKEND),
+    "POST /v1/responses/{response_id}/cancel": Operation("cancel_response", answers.Response, errors=(409, *BACKEND)),
+    "GET /v1/responses/{response_id}/input_items": Operation(
+        "list_response_input_items", answers.Items, errors=BACKEND
     ),
     "GET /v1/conversations": Operation("list_conversations", answers.Conversations, errors=(404, *BACKEND)),
     "POST /v1/conversations": Operation(
@@ -134,6 +171,7 @@ OPERATIONS: Mapping[str, Operation] = {
 
 BESIDE: Mapping[type[GatewayError], tuple[str, ...]] = {
     InvalidRequest: (
+        "item_not_found",
         "background_task_rejected",
         "invalid_http",
         "invalid_image_url",
@@ -219,6 +257,8 @@ HEADERS: Mapping[str, tuple[str, Schema]] = {
 
 REQUEST_HEADERS: Mapping[str, tuple[str, Schema]] = {
     "x-client-request-id": ("Comes back with the answer", {"type": "string", "maxLength": 512}),
+    "x-openwebui-user-id": ("Who asks, where the key may speak for others", {"type": "string", "maxLength": 128}),
+    "x-openwebui-user-jwt": ("The same, signed, where this server knows the secret", {"type": "string"}),
     "x-frontdesk-conversation": (
         "The conversation: a name, which is made on first use, or a `conv_…` id from an answer",
         NAME,
@@ -278,11 +318,12 @@ def completed(found: Schema) -> Schema:
     """FastAPI's document, with the rest."""
     shapes = Shapes(OPERATIONS.values())
     paths: dict[str, Schema] = {path: dict(methods) for path, methods in found["paths"].items()}
-    for name, operation in OPERATIONS.items():
+    names = {f"{method.upper()} {path}": None for path, methods in paths.items() for method in methods}
+    names |= {name: None for name, operation in OPERATIONS.items() if operation.summary}
+    for name in names:
         method, path = name.lower().split()
-        if operation.summary or method in paths.get(path, {}):
-            methods = paths.setdefault(path, {})
-            methods[method] = described(name, methods.get(method, {}), operation, shapes)
+        methods = paths.setdefault(path, {})
+        methods[method] = described(name, methods.get(method, {}), shapes)
     return found | {
         "paths": paths,
         "security": [{name: []} for name in KEYS] + [{}],
@@ -295,8 +336,9 @@ def completed(found: Schema) -> Schema:
     }
 
 
-def described(name: str, found: Schema, operation: Operation, shapes: "Shapes") -> Schema:
+def described(name: str, found: Schema, shapes: "Shapes") -> Schema:
     """An operation as FastAPI has it, or nothing, with all it has not."""
+    operation = OPERATIONS.get(name) or Operation(found["operationId"])
     body = {"requestBody": request_body(operation.request, shapes)} if operation.request else {}
     statuses = {*ALWAYS, *operation.errors}
     if name not in OPEN:
@@ -307,7 +349,8 @@ def described(name: str, found: Schema, operation: Operation, shapes: "Shapes") 
         statuses |= {404}
     responses = {status: {"$ref": f"#/components/responses/Error{status}"} for status in statuses}
     responses |= {status: answer(operation, shapes) for status in (operation.status, *operation.also)}
-    headers = [request_header(each) for each in ("x-client-request-id", *operation.request_headers)]
+    asker = () if name in OPEN else ASKER_HEADERS
+    headers = [request_header(each) for each in ("x-client-request-id", *asker, *operation.request_headers)]
     return {
         "tags": [operation.tag],
         "summary": operation.summary,
@@ -325,7 +368,9 @@ def request_body(model: type[BaseModel], shapes: "Shapes") -> Schema:
 
 
 def answer(operation: Operation, shapes: "Shapes") -> Schema:
-    written: Mapping[str, Schema] = {JSON: shapes.of(operation.answer)} if operation.answer else {}
+    written: dict[str, Schema] = {JSON: shapes.of(operation.answer)} if operation.answer else {}
+    if operation.event:
+        written[EVENTS] = event(operation.event, operation.last_event, shapes)
     streams = EVENTS in operation.media
     return {
         "description": "One body, or with `stream: true` server-sent events" if streams else "The answer",
@@ -334,30 +379,50 @@ def answer(operation: Operation, shapes: "Shapes") -> Schema:
     }
 
 
+def event(model: type[BaseModel], last: str, shapes: "Shapes") -> Schema:
+    """One server-sent event, whose data is JSON as text. Before OpenAPI 3.2 a stream's schema is that of its events."""
+    either = {"anyOf": [shapes.of(model), shapes.of(answers.Error)]}
+    held: list[Schema] = [{"type": "string", "contentMediaType": JSON, "contentSchema": either}]
+    data: Schema = {"anyOf": [*held, {"const": last}]} if last else held[0]
+    return {"type": "object", "required": ["data"], "properties": {"event": {"type": "string"}, "data": data}}
+
+
 class Shapes:
     """The schemas of all bodies, and of what streams hold."""
 
     def __init__(self, operations: Iterable[Operation]) -> None:
-        models: list[type[BaseModel]] = [answers.Error]
+        models: list[type[BaseModel]] = [answers.Error, *REFUSED]
         for each in operations:
             models += [model for model in (each.request, each.answer, each.event) if model]
         self._references, found = models_json_schema(
-            [(model, "validation") for model in dict.fromkeys(models)], ref_template="#/components/schemas/{model}"
+            [(model, "validation") for model in dict.fromkeys(models)], ref_template=TEMPLATE
         )
-        self.schemas: Schema = lenient(found["$defs"])
+        refused = [self._references[model, "validation"] for model in REFUSED]
+        self.schemas: Schema = {
+            shorter(name): lenient(each, refused)
+            for name, each in found["$defs"].items()
+            if {"$ref": TEMPLATE.format(model=name)} not in refused
+        }
 
     def of(self, model: type[BaseModel]) -> Schema:
-        return self._references[model, "validation"]
+        return lenient(self._references[model, "validation"], ())
 
 
-def lenient(schema: Any) -> Any:
+def lenient(schema: Any, refused: Sequence[Schema]) -> Any:
     """Unions which we tell apart in our own way overlap: what we read may be of several kinds at once."""
     match schema:
         case dict():
             named = cast("Schema", schema)
             several = "oneOf" if "discriminator" in named else "anyOf"
-            return {several if name == "oneOf" else name: lenient(each) for name, each in named.items()}
+            return {several if name == "oneOf" else name: lenient(each, refused) for name, each in named.items()}
         case list():
-            return [lenient(each) for each in cast("list[Any]", schema)]
+            return [lenient(each, refused) for each in cast("list[Any]", schema) if each not in refused]
+        case str() if schema.startswith(COMPONENTS):
+            return COMPONENTS + shorter(schema.removeprefix(COMPONENTS))
         case _:
             return schema
+
+
+def shorter(name: str) -> str:
+    """The name of a shape of which two protocols have one each."""
+    return name.replace("frontdesk__protocols__", "").replace("schema__", "").replace("__", ".")

@@ -6,8 +6,9 @@ goes out in one `send`.
 """
 
 import asyncio
+import secrets
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -43,6 +44,17 @@ class Encoder(Protocol):
     def keepalive(self) -> bytes: ...
     def error(self, error: GatewayError) -> bytes: ...
     def end(self) -> bytes: ...
+
+
+class Speech(Protocol):
+    """A turn to be heard. `leave` tells it that its client went away; `stopped`, whether it was cut short for that."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def stopped(self) -> bool: ...
+    def batches(self) -> AsyncGenerator[Batch, None]: ...
+    def leave(self) -> None: ...
 
 
 class Heartbeat:
@@ -87,7 +99,7 @@ class Delivery:
     count_error: Callable[[str], object]  # told of the code of each error that is sent within a stream
 
 
-async def pump(run: Run, receive: Receive, hear: Callable[[Batch], Awaitable[None]]) -> bool:
+async def pump(run: Speech, receive: Receive, hear: Callable[[Batch], Awaitable[None]]) -> bool:
     """Read a turn to its end, also when the client leaves, within the grace. False if it left."""
     left = False
 
@@ -117,7 +129,7 @@ async def pump(run: Run, receive: Receive, hear: Callable[[Batch], Awaitable[Non
 class StreamedReply:
     """An ASGI application that sends one turn as server-sent events."""
 
-    def __init__(self, run: Run, encoder: Encoder, headers: Callable[[], Headers], delivery: Delivery) -> None:
+    def __init__(self, run: Speech, encoder: Encoder, headers: Callable[[], Headers], delivery: Delivery) -> None:
         self._run = run
         self._encoder = encoder
         self._headers = headers
@@ -140,7 +152,7 @@ class StreamedReply:
         except GatewayError as error:
             if not self._committed:
                 raise
-            log.warning("turn failed in mid-stream", turn=self._run.turn.id, code=error.public_code)
+            log.warning("turn failed in mid-stream", turn=self._run.id, code=error.public_code)
             await self._fail(error)
         except asyncio.CancelledError:  # by the server, which ends: a client that sees no reason takes this for all
             if not self._committed:
@@ -149,7 +161,7 @@ class StreamedReply:
         except Exception:
             if not self._committed:
                 raise
-            log.exception("turn failed in mid-stream", turn=self._run.turn.id)
+            log.exception("turn failed in mid-stream", turn=self._run.id)
             await self._fail(GatewayError("The gateway failed."))
         finally:
             self._ended = True
@@ -190,7 +202,7 @@ class StreamedReply:
     async def keep_alive(self) -> None:
         if self._writing:  # the client does not read what it was sent before
             if time.monotonic() - self.sent > self._delivery.stalled_seconds:
-                log.warning("client reads no more", turn=self._run.turn.id)
+                log.warning("client reads no more", turn=self._run.id)
                 self._abort()  # which is noticed as a client that has left
             return
         if noop := self._encoder.keepalive():
@@ -201,7 +213,7 @@ class StreamedReply:
 class PlainReply:
     """An ASGI application that sends one turn as one JSON body: the fold of the same events."""
 
-    def __init__(self, run: Run, body: Callable[[Reply], Any], headers: Callable[[], Headers]) -> None:
+    def __init__(self, run: Speech, body: Callable[[Reply], Any], headers: Callable[[], Headers]) -> None:
         self._run = run
         self._body = body
         self._headers = headers
@@ -222,3 +234,29 @@ async def send_json(send: Send, status: int, data: bytes, headers: Sequence[tupl
     head: Headers = [(b"content-type", b"application/json"), (b"content-length", length), *headers]
     await send({"type": "http.response.start", "status": status, "headers": head})
     await send({"type": "http.response.body", "body": data})
+
+
+def new_id() -> str:
+    """Sortable by time, and not to be guessed."""
+    return f"{time.time_ns() // 1_000_000:011x}{secrets.token_hex(8)}"
+
+
+def answer_headers(run: Run, began: float) -> Headers:
+    """What an answer says of itself; the conversation is known once the turn has been placed."""
+    turn = run.turn
+    headers = {
+        "x-frontdesk-turn": turn.id,
+        "openai-processing-ms": str(round((time.perf_counter() - began) * 1000)),
+        "openai-version": "2020-10-01",
+    }
+    if run.identity:
+        headers |= {"x-frontdesk-conversation": run.conversation_id, "x-frontdesk-identity": str(run.identity)}
+    if run.replayed:
+        headers["idempotency-replayed"] = "true"
+    if turn.options.ignored:
+        headers["x-frontdesk-ignored-params"] = ",".join(turn.options.ignored)
+    return [(name.encode(), value.encode()) for name, value in headers.items()]
+
+
+def text_headers(headers: Headers) -> dict[str, str]:
+    return {name.decode(): value.decode() for name, value in headers}

@@ -1,23 +1,30 @@
 """Items and replies as JSON text, as the ledger keeps them. Pure."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import astuple, dataclass, field
 from typing import Any, cast
 
 import msgspec
 
 from frontdesk.turn import (
+    Batch,
     Content,
+    Event,
     Image,
     Item,
     Message,
     Part,
     Reasoning,
+    ReasoningDelta,
     StopReason,
     Text,
+    TextDelta,
     ToolCall,
+    ToolCallDelta,
     ToolResult,
     ToolRun,
+    ToolRunFinished,
+    ToolRunStarted,
     TurnFinished,
     Usage,
 )
@@ -59,6 +66,28 @@ def reply_of(text: str) -> Saved:
         return Saved(parts)
     end = TurnFinished(StopReason(body["stop"]), Usage(**body["usage"]), body["mark"])
     return Saved(parts, end, body.get("calls", {}))
+
+
+def events_text(batches: Sequence[Batch]) -> str:
+    """A turn as it was said, batch by batch."""
+    return dumped([[[type(event).__name__, *astuple(event)] for event in batch] for batch in batches])
+
+
+def events_of(text: str) -> tuple[Batch, ...]:
+    return tuple(tuple(event_of(event) for event in batch) for batch in loaded(text)) if text else ()
+
+
+def event_of(body: list[Any]) -> Event:
+    name, *values = body
+    if name == TurnFinished.__name__:
+        stop, usage, mark, condensed = values
+        return TurnFinished(StopReason(stop), Usage(*usage), mark, condensed)
+    return EVENTS[name](*values)
+
+
+EVENTS: dict[str, Callable[..., Event]] = {
+    kind.__name__: kind for kind in (TextDelta, ReasoningDelta, ToolCallDelta, ToolRunStarted, ToolRunFinished)
+}
 
 
 def item_body(item: Item | Part) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from sqlalchemy import (
     update,
 )
 
-from frontdesk.store.tables import conversations, owners, pins, turns
+from frontdesk.store.tables import conversations, owners, pins, receipts, turns
 
 LIVE = ("claimed", "submitted", "streaming", "settling")
 """States of a turn that holds, or waits for, its conversation."""
@@ -52,6 +52,7 @@ class Conversation:
     metadata: str
     created: float
     used: float
+    struck: str = ""
 
     @property
     def usable(self) -> bool:
@@ -117,6 +118,7 @@ class Node:
     error: str
     created: float
     ended: float
+    trouble: str
 
     @property
     def live(self) -> bool:
@@ -125,6 +127,19 @@ class Node:
     @property
     def answered(self) -> bool:
         return self.state in ANSWERED
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """A request that its caller may ask about later, by the id of its turn. `turn` is the one that answers it."""
+
+    id: str
+    principal: str
+    turn: str
+    body: str
+    events: str
+    unwanted: bool
+    created: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -352,6 +367,63 @@ _path = select(turns).join(_walk, turns.c.id == _walk.c.id).order_by(turns.c.seq
 def path(tx: Connection, turn_id: str) -> list[Node]:
     """A turn and all before it, oldest first."""
     return _nodes(tx.execute(_path, {"id": turn_id}))
+
+
+# --- receipts ------------------------------------------------------------------------------------------------------
+
+_receipt = select(receipts).where(receipts.c.id == bindparam("id"))
+_add_receipt = insert(receipts)
+_remove_receipt = delete(receipts).where(receipts.c.id == bindparam("id"))
+_note_events = update(receipts).where(receipts.c.turn == bindparam("this")).values(events=bindparam("told"))
+_events = select(receipts.c.events).where(receipts.c.turn == bindparam("turn")).limit(1)
+_unwant = update(receipts).where(receipts.c.turn == bindparam("this")).values(unwanted=True)
+_unwanted = (
+    select(turns.c.id)
+    .join(receipts, receipts.c.turn == turns.c.id)
+    .where(receipts.c.unwanted, turns.c.owner == bindparam("owner"), turns.c.state.in_(LIVE))
+)
+_expired = delete(receipts).where(receipts.c.created < bindparam("before"))
+
+
+def receipt(tx: Connection, turn_id: str) -> Receipt | None:
+    row = tx.execute(_receipt, {"id": turn_id}).first()
+    return Receipt(*row) if row else None
+
+
+def put_receipt(tx: Connection, turn_id: str, principal: str, answered_by: str, body: str) -> None:
+    """Keep a request, in place of what may have been kept of it before."""
+    remove_receipt(tx, turn_id)
+    row = Receipt(turn_id, principal, answered_by, body, events="", unwanted=False, created=time.time())
+    tx.execute(_add_receipt, {name: getattr(row, name) for name in Receipt.__slots__})
+
+
+def remove_receipt(tx: Connection, turn_id: str) -> bool:
+    """False if there is none."""
+    return tx.execute(_remove_receipt, {"id": turn_id}).rowcount == 1
+
+
+def note_events(tx: Connection, turn_id: str, events: str) -> None:
+    tx.execute(_note_events, {"this": turn_id, "told": events})
+
+
+def events_of(tx: Connection, turn_id: str) -> str:
+    """A turn as it was said, where that was kept."""
+    return tx.execute(_events, {"turn": turn_id}).scalar() or ""
+
+
+def unwant(tx: Connection, turn_id: str) -> None:
+    tx.execute(_unwant, {"this": turn_id})
+
+
+def unwanted(tx: Connection, owner: str) -> list[str]:
+    """The turns of a process that are to be cancelled."""
+    return [row[0] for row in tx.execute(_unwanted, {"owner": owner})]
+
+
+def trim_receipts(tx: Connection, before: float) -> None:
+    """Forget requests from before that moment, and those of turns which are gone."""
+    tx.execute(_expired, {"before": before})
+    tx.execute(delete(receipts).where(~select(turns.c.id).where(turns.c.id == receipts.c.turn).exists()))
 
 
 # --- processes -----------------------------------------------------------------------------------------------------

@@ -29,6 +29,7 @@ conversations = Table(
     Column("metadata", Text, nullable=False),  # JSON, the caller's
     Column("created", Float, nullable=False),
     Column("used", Float, nullable=False),
+    Column("struck", Text, nullable=False, server_default=""),  # JSON: the items that were taken back, by their place
     Index("conversations_by_head", "head"),
     Index("conversations_by_family", "family"),
     Index("conversations_by_scope", "scope", "used"),
@@ -70,6 +71,7 @@ turns = Table(
     Column("error", Text, nullable=False),  # the public code
     Column("created", Float, nullable=False),
     Column("ended", Float, nullable=False),  # 0 while it runs
+    Column("trouble", Text, nullable=False, server_default=""),  # what went wrong, in words
     Index("turns_by_conversation", "conversation", "state", "seq"),
     Index("turns_by_state", "state", "owner"),
     Index("turns_by_parent", "parent"),
@@ -78,6 +80,20 @@ turns = Table(
     Index("turns_by_spoken", "scope", "spoken"),
     Index("turns_by_pair", "scope", "pair"),
     Index("turns_by_owner", "owner", "state"),
+)
+
+receipts = Table(
+    "receipts",
+    metadata,
+    Column("id", Text, primary_key=True),  # the turn as it was asked for
+    Column("principal", Text, nullable=False),
+    Column("turn", Text, nullable=False),  # the one that answers it: itself, unless it repeats another
+    Column("body", Text, nullable=False),  # the protocol's own
+    Column("events", Text, nullable=False),  # JSON: what was said, as it was said, where it must be heard so again
+    Column("unwanted", Boolean, nullable=False),  # it is to be cancelled, by whichever process runs it
+    Column("created", Float, nullable=False),
+    Index("receipts_by_turn", "turn"),
+    Index("receipts_by_age", "created"),
 )
 
 owners = Table(

@@ -7,22 +7,27 @@ one thread per agent.
 
 import asyncio
 import re
+import time
 import uuid
+from collections import OrderedDict
 from collections.abc import AsyncGenerator, Callable, Collection, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from fnmatch import fnmatchcase
 from itertools import groupby
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import structlog
 
-from frontdesk.backends.letta import encode
+from frontdesk.backends.letta import encode, settings
 from frontdesk.backends.letta.client import LettaClient, Stream
 from frontdesk.backends.letta.failures import AwaitingApproval, WrongCallIds
 from frontdesk.backends.letta.outcome import ACTIVE, Row, of_turn, outcome, untracked
+from frontdesk.backends.letta.prompts import Prompts
+from frontdesk.backends.letta.structured import checked, repair
 from frontdesk.backends.letta.translate import ServerSentEvents, Translator
+from frontdesk.backends.letta.twins import Twins, twin_in
 from frontdesk.errors import (
     BackendUnavailable,
     ConversationBusy,
@@ -32,7 +37,19 @@ from frontdesk.errors import (
     NotFound,
 )
 from frontdesk.ports import Dropped, Outcome, Placement, Running
-from frontdesk.turn import Agent, Batch, Call, Item, Thread, ToolResult, Turn
+from frontdesk.turn import (
+    Agent,
+    Batch,
+    Call,
+    Format,
+    Item,
+    Options,
+    StopReason,
+    Thread,
+    ToolResult,
+    Turn,
+    TurnFinished,
+)
 
 log = structlog.get_logger(__name__)
 
@@ -48,7 +65,8 @@ LONGEST_PAUSE = 4.0
 CANCEL_ATTEMPTS = 3
 CANCEL_SECONDS = 0.6  # a run looks whether it was cancelled every half second; only then is it known what was kept
 MODERN = frozenset({"letta_v1_agent", "sleeptime_agent"})  # their loop knows conversations and client tools
-HONOURED = frozenset({"parallel_tool_calls"})
+REMEMBERED = 10_000  # conversations whose settings are known
+MODELS_SECONDS = 60.0
 
 RESERVED_TOOLS = frozenset(
     {
@@ -82,6 +100,9 @@ class LettaSettings:
     include_sleeptime: bool = False
     silence_seconds: float = 120.0
     busy_seconds: float = 30.0
+    memory_seconds: float | None = 5.0  # how long a look at an agent's memory is good for; None leaves prompts alone
+    alone: bool = False  # no other process gives turns to the same conversations
+    bridge: Literal["twin", "reject"] = "twin"  # what becomes of the caller's tools where an agent is of an older type
 
 
 Recorder = Callable[[bytes], object]
@@ -97,6 +118,10 @@ class LettaBackend:
         self._settings = settings
         self._client = client
         self._recorder = recorder
+        self._twins = Twins(client)
+        self._prompts = Prompts(client, settings.memory_seconds)
+        self._set_to: OrderedDict[str, dict[str, Any]] = OrderedDict()  # conversation → its model and settings
+        self._models: tuple[float, Mapping[str, Row]] = (0.0, {})  # until when they are known, and by handle
         self._has_conversations = True
         self._forks = True
         self._forks_at = True
@@ -142,7 +167,7 @@ class LettaBackend:
         settings = self._settings
         if row.get("agent_type") == "sleeptime_agent" and not settings.include_sleeptime:
             return False
-        if row.get("hidden") and not settings.include_hidden:
+        if twin_in(row) or (row.get("hidden") and not settings.include_hidden):
             return False
         if settings.tags and not set(settings.tags) & set(row.get("tags") or ()):
             return False
@@ -150,7 +175,9 @@ class LettaBackend:
 
     def _agent(self, row: Mapping[str, Any]) -> Agent:
         modern = row.get("agent_type") in MODERN
+        bridged = not modern and self._has_conversations and self._settings.bridge == "twin"
         config: Mapping[str, Any] = row.get("llm_config") or {}
+        model = row.get("model") or config.get("handle") or config.get("model") or ""
         return Agent(
             id=row["id"],
             name=row["name"],
@@ -158,11 +185,13 @@ class LettaBackend:
             created=seconds(row.get("created_at")),
             description=row.get("description") or "",
             tags=tuple(row.get("tags") or ()),
-            model=row.get("model") or config.get("handle") or config.get("model") or "",
+            model=model,
             context_window=config.get("context_window"),
-            client_tools=modern,
+            client_tools=modern or bridged,
             conversations=modern and self._has_conversations,
-            honours=HONOURED,
+            bridged=bridged,
+            honours=settings.honoured(model, row.get("model_settings")),
+            honours_alone=settings.ALWAYS,
             reserved_tools=RESERVED_TOOLS,
             settings={"model_settings": row.get("model_settings"), "agent_type": row.get("agent_type")},
         )
@@ -170,16 +199,25 @@ class LettaBackend:
     # --- conversations -------------------------------------------------------------------------------------------
 
     async def open(self, agent: Agent, turn: Turn) -> Thread:
-        if turn.mode == "single" or not self._separates(agent):
+        by_twin = agent.bridged and bool(turn.tools)
+        if turn.mode == "single" or not (by_twin or self._separates(agent)):
             return OWN_THREAD
-        body = {"summary": LABEL} | model_body(agent, parallel=turn.options.parallel_tool_calls is not False)
+        model = await self._model_body(agent, turn.options)
+        body = {"summary": LABEL} | model
         try:
-            row = await self._client.post("/v1/conversations/", body, {"agent_id": agent.id})
-        except EndpointNotFound:
+            with as_letta_speaks():
+                if by_twin:
+                    thread = thread_of(await self._twins.open(agent.id, body))
+                else:
+                    thread = thread_of(await self._client.post("/v1/conversations/", body, {"agent_id": agent.id}))
+                self._prompts.opened(thread)
+                self._note_set(thread, model)
+                return thread
+        except EndpointNotFound as error:
             self._has_conversations = False  # a server from before conversations: each agent has one thread
+            if by_twin:
+                raise InvalidRequest("This Letta server is too old for the caller's tools.", param="tools") from error
             return OWN_THREAD
-        with as_letta_speaks():
-            return thread_of(row)
 
     def _separates(self, agent: Agent) -> bool:
         return agent.conversations and self._has_conversations
@@ -220,7 +258,7 @@ class LettaBackend:
         Messages are shared, so it costs the same however long the history is; pending calls wait in both. None where
         the server cannot do that: then nothing was made. Do not fork while a run is active: it would hold half a turn.
         """
-        if not self._separates(agent) or not self._forks:
+        if not (self._separates(agent) or on_twin(agent, thread)) or not self._forks:
             return None
         try:
             if at and not self._forks_at and await self._end(agent, thread) != at:
@@ -242,7 +280,7 @@ class LettaBackend:
             await self.delete(agent, forked)
             return None
         if thread.own:  # which has no settings of its own that could have been taken over
-            await self._client.patch(conversation(forked), {"summary": LABEL} | model_body(agent, parallel=True))
+            await self._client.patch(conversation(forked), {"summary": LABEL} | settings.body(agent, Options()))
         return forked
 
     async def _end(self, agent: Agent, thread: Thread) -> str:
@@ -259,12 +297,21 @@ class LettaBackend:
             with suppress(NotFound):
                 await self._client.delete(conversation(thread))
 
-    async def generate(self, agent: Agent, prompt: str, system: str = "", max_characters: int = 4000) -> str:
-        """An answer of the agent's model alone: without history, tools and memory, and without a trace in them.
+    async def generate(
+        self,
+        agent: Agent,
+        prompt: str,
+        system: str = "",
+        max_characters: int = 4000,
+        schema: Mapping[str, Any] | None = None,
+    ) -> str:
+        """An answer of the agent's model alone: without history, tools and memory, and without a trace in them. With
+        `schema` it is JSON.
 
         Raises EndpointNotFound where the server cannot do that.
         """
-        body = {"prompt": prompt} | ({"system_prompt": system} if system else {})
+        body: dict[str, Any] = {"prompt": prompt} | ({"system_prompt": system} if system else {})
+        body |= {"response_schema": schema} if schema else {}
         path = f"/v1/agents/{agent.id}/generate"
         answer = await self._client.post(path, body, wait_seconds=self._settings.silence_seconds)
         with as_letta_speaks():
@@ -272,13 +319,29 @@ class LettaBackend:
 
     # --- turns ---------------------------------------------------------------------------------------------------
 
-    async def run(self, turn: Turn, placement: Placement) -> AsyncGenerator[Batch, None]:
+    def run(self, turn: Turn, placement: Placement) -> AsyncGenerator[Batch, None]:
+        wanted = turn.options.format
+        if wanted is None or wanted.enforced:
+            return self._run(turn, placement)
+        return checked(self._run(turn, placement), wanted, lambda text: self._repaired(placement.agent, wanted, text))
+
+    async def _repaired(self, agent: Agent, wanted: Format, text: str) -> str:
+        """An answer as it was wanted, by the agent's model alone: empty if that fails too."""
+        try:
+            return await self.generate(agent, **repair(text, wanted))
+        except GatewayError as error:
+            log.warning("an answer could not be repaired", agent=agent.name, error=error.message)
+            return ""
+
+    async def _run(self, turn: Turn, placement: Placement) -> AsyncGenerator[Batch, None]:
+        with as_letta_speaks():
+            prompt = await self._prepared(turn, placement)
         messages = encode.messages(placement)
         mended = False
         while True:
             translator, cut = self._translator(turn, placement), ServerSentEvents()
             try:
-                with await self._stream(turn, placement, messages) as stream:
+                with await self._stream(turn, placement, messages, prompt) as stream:
                     while not (translator.done or translator.failed) and (data := await stream.next()):
                         events = translator(cut(data))
                         if events:
@@ -296,7 +359,80 @@ class LettaBackend:
                 if mended or translator.spoke:
                     raise
                 messages, mended = await self._mended(messages, placement, error), True
-        yield (finished,)
+            finally:
+                if translator.ran_tools:
+                    self._prompts.edited(placement.agent.id)
+                if translator.compacted:
+                    self._prompts.forget(placement.thread)
+        yield (await self._at_its_limit(finished, turn, placement, translator),)
+
+    async def _at_its_limit(
+        self, finished: TurnFinished, turn: Turn, placement: Placement, translator: Translator
+    ) -> TurnFinished:
+        """The same; but Letta says nothing of an answer that was cut where the model may give no more tokens."""
+        most = None if placement.thread.own else settings.limit(settings.body(placement.agent, turn.options))
+        if finished.stop_reason is not StopReason.STOP or most is None or finished.usage.output_tokens < most:
+            return finished
+        if translator.ran_tools:  # then that is the sum of several answers
+            steps: Sequence[Row] = await self._client.get(f"/v1/runs/{translator.run_id}/steps", {"order": "desc"})
+            if not steps or (steps[0].get("completion_tokens") or 0) < most:
+                return finished
+        return replace(finished, stop_reason=StopReason.LENGTH)
+
+    # --- before a turn -------------------------------------------------------------------------------------------
+
+    async def _prepared(self, turn: Turn, placement: Placement) -> str:
+        """What stands in place of the agent's own prompt for this turn, if anything does. The conversation has the
+        turn's settings then, and its prompt shows the agent's memory as it is."""
+        agent, thread = placement.agent, placement.thread
+        await asyncio.gather(self._set(turn, agent, thread), self._refreshed(placement))
+        if not placement.overlay:
+            return ""
+        return f"{await self._prompts.text(agent.id, thread)}\n\n{placement.overlay}"
+
+    async def _refreshed(self, placement: Placement) -> None:
+        agent, thread = placement.agent, placement.thread
+        if encode.resumes(placement):
+            return
+        if on_twin(agent, thread) and await self._twins.keep_in_step(agent.id, conv(thread)):
+            self._prompts.edited(agent.id)
+        await self._prompts.refresh(agent.id, thread)
+
+    async def _set(self, turn: Turn, agent: Agent, thread: Thread) -> None:
+        """Give the conversation the settings of this turn, unless it has them. Turns of one conversation follow one
+        another, so that they are this turn's own; the next turn sets them again."""
+        if thread.own or not (wanted := await self._model_body(agent, turn.options)):
+            return
+        known = self._set_to.pop(thread.id, None)
+        if known is None:
+            row: Row = await self._client.get(conversation(thread))
+            known = None if settings.differs(row, wanted) else wanted
+        if known != wanted:
+            await self._client.patch(conversation(thread), wanted)
+        if self._settings.alone:
+            self._note_set(thread, wanted)
+
+    def _note_set(self, thread: Thread, body: dict[str, Any]) -> None:
+        """What was written last. Where others write too, that is good only for the turn that made the thread."""
+        self._set_to[thread.id] = body
+        if len(self._set_to) > REMEMBERED:
+            self._set_to.popitem(last=False)
+
+    async def _model_body(self, agent: Agent, options: Options) -> dict[str, Any]:
+        return settings.body(agent, options, await self._model(options.model) if options.model else None)
+
+    async def _model(self, handle: str) -> Row:
+        """A model as Letta describes it. Raises InvalidRequest for one it does not have."""
+        until, models = self._models
+        if handle not in models or time.monotonic() > until:
+            rows: Sequence[Row] = await self._client.get("/v1/models/")
+            models = {row["handle"]: row for row in rows}
+            self._models = (time.monotonic() + MODELS_SECONDS, models)
+        if handle not in models:
+            raise InvalidRequest(
+                f"The Letta server has no model {handle[:200]!r}.", param="model", code="model_not_found"
+            )
+        return models[handle]
 
     def _translator(self, turn: Turn, placement: Placement) -> Translator:
         return Translator(
@@ -305,9 +441,11 @@ class LettaBackend:
             one_call=turn.options.parallel_tool_calls is False,
         )
 
-    async def _stream(self, turn: Turn, placement: Placement, messages: Sequence[dict[str, Any]]) -> Stream:
+    async def _stream(
+        self, turn: Turn, placement: Placement, messages: Sequence[dict[str, Any]], prompt: str
+    ) -> Stream:
         """Send the turn; again, while Letta takes nothing because of a run of another client."""
-        path, body = self._request(turn, placement, messages)
+        path, body = self._request(turn, placement, messages, prompt)
         record = self._recorder(turn.id)
         waits = pauses(self._settings.busy_seconds)
         told = False
@@ -336,16 +474,16 @@ class LettaBackend:
                 return [encode.exactly(messages[0], error.expected), *messages[1:]]
 
     def _request(
-        self, turn: Turn, placement: Placement, messages: Sequence[dict[str, Any]]
+        self, turn: Turn, placement: Placement, messages: Sequence[dict[str, Any]], prompt: str
     ) -> tuple[str, dict[str, Any]]:
         agent, thread = placement.agent, placement.thread
         if not thread.own:
-            return f"{conversation(thread)}/messages", encode.message_body(turn, messages)
+            return f"{conversation(thread)}/messages", encode.message_body(turn, messages, prompt)
         if self._separates(agent):
-            body = encode.message_body(turn, messages) | {"agent_id": agent.id}
+            body = encode.message_body(turn, messages, prompt) | {"agent_id": agent.id}
             return "/v1/conversations/default/messages", body
         # The older loop's token stream is escaped JSON which ends at the first quotation mark; whole steps are right.
-        body = encode.message_body(turn, messages, tokens=agent.client_tools)
+        body = encode.message_body(turn, messages, prompt, tokens=agent.settings.get("agent_type") in MODERN)
         return f"/v1/agents/{agent.id}/messages/stream", body
 
     def run_id(self, turn_id: str) -> str:
@@ -442,7 +580,13 @@ class LettaBackend:
             return await self._came_to(run_id)
         return outcome(untracked(rows[start:]), rows[start:])
 
+    async def sweep(self) -> int:
+        """Take away twins which nobody needs. Gives how many that were."""
+        with as_letta_speaks():
+            return await self._twins.sweep(keep=self._settings.bridge == "twin")
+
     async def aclose(self) -> None:
+        await self._twins.aclose()
         await self._client.aclose()
 
 
@@ -468,6 +612,11 @@ def pauses(seconds: float) -> Iterator[float]:
         seconds, pause = seconds - pause, min(2 * pause, LONGEST_PAUSE)
 
 
+def on_twin(agent: Agent, thread: Thread) -> bool:
+    """Whether a conversation is one of the agent's modern twin."""
+    return agent.bridged and not thread.own
+
+
 def conversation(thread: Thread) -> str:
     """The address of a conversation."""
     return f"/v1/conversations/{'default' if thread.own else conv(thread)}"
@@ -475,13 +624,6 @@ def conversation(thread: Thread) -> str:
 
 def conv(thread: Thread) -> str:
     return f"conv-{thread.id}"
-
-
-def model_body(agent: Agent, *, parallel: bool) -> dict[str, Any]:
-    """The model of a conversation. Letta takes its settings whole, or falls back to its own defaults."""
-    if not agent.model or not (settings := agent.settings.get("model_settings")):
-        return {}
-    return {"model": agent.model, "model_settings": {**settings, "parallel_tool_calls": parallel}}
 
 
 def turned(rows: Sequence[Row]) -> list[Row]:

@@ -13,8 +13,11 @@ TOOL_RETURN_CHARACTERS = 100_000
 SUPERSEDED = "The caller went on without running this call."
 
 
-def message_body(turn: Turn, messages: Sequence[dict[str, Any]], *, tokens: bool = True) -> dict[str, Any]:
-    """What starts a turn. Always as a stream: Letta's plain mode loses parallel calls and takes no lock."""
+def message_body(
+    turn: Turn, messages: Sequence[dict[str, Any]], prompt: str = "", *, tokens: bool = True
+) -> dict[str, Any]:
+    """What starts a turn. Always as a stream: Letta's plain mode loses parallel calls and takes no lock. `prompt` is
+    what stands in the place of the agent's own for this turn."""
     body: dict[str, Any] = {
         "messages": with_otids(turn.id, messages),
         "streaming": True,
@@ -23,6 +26,8 @@ def message_body(turn: Turn, messages: Sequence[dict[str, Any]], *, tokens: bool
     }
     if turn.tools:
         body["client_tools"] = [client_tool(tool) for tool in turn.tools]
+    if prompt:
+        body["override_system"] = prompt
     return body
 
 

@@ -176,6 +176,7 @@ class Translator:
         self.spoke = False
         self.done = False
         self.compacted = False
+        self.ran_tools = False  # of the agent's own
         self.failed: GatewayError | None = None
 
     def __call__(self, payloads: Iterable[bytes]) -> list[Event]:
@@ -292,6 +293,7 @@ class Translator:
             events.append(ToolRunStarted(call_id, name, arguments))
 
     def _own_returns(self, message: StreamMessage, events: list[Event]) -> None:
+        self.ran_tools = True
         items = message.tool_returns or [
             ReturnItem(message.tool_call_id, tool_return=message.tool_return, status=message.status)
         ]

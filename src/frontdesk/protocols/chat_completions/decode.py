@@ -1,16 +1,10 @@
 """A Chat Completions request → a `Turn`. Pure: no I/O, no clock. Everything wrong with a request is said here."""
 
-import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
-
-from pydantic import ValidationError
-from pydantic_core import ErrorDetails
 
 from frontdesk.errors import InvalidRequest
 from frontdesk.protocols.chat_completions.schema import (
-    TAG,
     AllowedTools,
     AssistantMessage,
     ChatCompletionRequest,
@@ -27,6 +21,19 @@ from frontdesk.protocols.chat_completions.schema import (
     ToolMessage,
     UserMessage,
 )
+from frontdesk.protocols.requests import (
+    Caller,
+    check_names,
+    chosen,
+    is_empty,
+    missing,
+    not_a_message,
+    read,
+    reads_as_error,
+    text_only,
+    unsupported,
+    unsupported_content,
+)
 from frontdesk.turn import (
     Content,
     Format,
@@ -34,8 +41,6 @@ from frontdesk.turn import (
     Item,
     Message,
     Options,
-    Principal,
-    Signals,
     Text,
     Tool,
     ToolCall,
@@ -46,63 +51,10 @@ from frontdesk.turn import (
 REPORTED = ("web_search_options", "moderation")
 """Accepted, but for the agent itself to decide: listed in `x-frontdesk-ignored-params`."""
 
-NO_SIGNALS = Signals()
-
-
-@dataclass(frozen=True, slots=True)
-class Caller:
-    """What the request's envelope says: who asks, and which conversation it names."""
-
-    principal: Principal
-    conversation: str = ""
-    signals: Signals = NO_SIGNALS
-
 
 def parse(body: bytes) -> ChatCompletionRequest:
     """Validate a body. Raises InvalidRequest with `param` for the first thing that is wrong."""
-    try:
-        return ChatCompletionRequest.model_validate_json(body)
-    except ValidationError as error:
-        raise invalid(error.errors(include_url=False, include_context=False)[0]) from None
-
-
-def invalid(error: ErrorDetails) -> InvalidRequest:
-    """A validation error in OpenAI's terms."""
-    kind, message, param = error["type"], error["msg"], path(error["loc"])
-    if kind == "json_invalid":
-        return InvalidRequest(f"The request body is not valid JSON: {message}.", code="invalid_json")
-    if kind == "missing":
-        return InvalidRequest(f"Missing required parameter: {param!r}.", param=param, code="missing_required_parameter")
-    if kind == "union_tag_invalid":
-        return not_a_message(error["input"], param)
-    code = "invalid_type" if kind.endswith(("_type", "_parsing")) else "invalid_value"
-    if not param:
-        return InvalidRequest("The request body must be a JSON object.", code="invalid_type")
-    return InvalidRequest(f"Invalid value for {param!r}: {message}.", param=param, code=code)
-
-
-def not_a_message(value: Any, param: str) -> InvalidRequest:
-    """What is wrong with an element of `messages` whose role tells us nothing."""
-    if not isinstance(value, dict):
-        return InvalidRequest(
-            f"Invalid value for {param!r}: Input should be an object.", param=param, code="invalid_type"
-        )
-    param = f"{param}.role"
-    if "role" not in value:
-        return InvalidRequest(f"Missing required parameter: {param!r}.", param=param, code="missing_required_parameter")
-    message = f"Invalid value for {param!r}: use system, developer, user, assistant or tool."
-    return InvalidRequest(message, param=param, code="invalid_value")
-
-
-def path(loc: Sequence[str | int]) -> str:
-    """`("messages", 0, "‹user›", "content")` → `messages[0].content`."""
-    text = ""
-    for step in loc:
-        if isinstance(step, int):
-            text += f"[{step}]"
-        elif not step.startswith(TAG):
-            text += f".{step}" if text else step
-    return text
+    return read(ChatCompletionRequest, body, not_a_message)
 
 
 def decode(request: ChatCompletionRequest, caller: Caller, turn_id: str) -> Turn:
@@ -125,10 +77,6 @@ def decode(request: ChatCompletionRequest, caller: Caller, turn_id: str) -> Turn
 
 
 # --- parameters --------------------------------------------------------------------------------------------------
-
-
-def unsupported(param: str, message: str, code: str = "unsupported_value") -> InvalidRequest:
-    return InvalidRequest(message, param=param, code=code)
 
 
 def refuse(request: ChatCompletionRequest) -> None:
@@ -207,17 +155,12 @@ def reported(request: ChatCompletionRequest) -> tuple[str, ...]:
 def tools(request: ChatCompletionRequest) -> tuple[Tool, ...]:
     """The tools the agent may call in this turn, after `tool_choice`."""
     offered = [tool(definition, index) for index, definition in enumerate(request.tools or ())]
-    seen: set[str] = set()
-    for index, each in enumerate(offered):
-        if each.name in seen:
-            param = f"tools[{index}].function.name"
-            raise InvalidRequest(f"Two tools are called {each.name!r}.", param=param, code="invalid_value")
-        seen.add(each.name)
+    check_names(offered)
     match request.tool_choice:
         case "none":
             return ()
         case ToolChoice() as choice:
-            return chosen(choice, offered)
+            return chosen(names(choice), offered)
         case _:
             return tuple(offered)
 
@@ -227,20 +170,15 @@ def tool(definition: Any, index: int) -> Tool:
         raise unsupported(f"tools[{index}].type", f"Tools of type {definition.type[:60]!r} are not supported.")
     function = definition.function
     if function is None:
-        param = f"tools[{index}].function"
-        raise InvalidRequest(f"Missing required parameter: {param!r}.", param=param, code="missing_required_parameter")
+        raise missing(f"tools[{index}].function")
     param = f"tools[{index}].function.name"
     return Tool(function.name, function.description or "", function.parameters or {}, bool(function.strict), param)
 
 
-def chosen(choice: ToolChoice, offered: Sequence[Tool]) -> tuple[Tool, ...]:
-    """The tools a choice leaves. Raises InvalidRequest for one that is not offered."""
+def names(choice: ToolChoice) -> set[str]:
+    """The functions a choice names."""
     named = choice.allowed_tools.tools if choice.allowed_tools else [NamedTool(function=choice.function)]
-    names = {each.function.name for each in named if each.function}
-    left = tuple(each for each in offered if each.name in names)
-    if len(left) < len(names) or not names:
-        raise unsupported("tool_choice", "'tool_choice' names a tool which is not among the 'tools'.", "invalid_value")
-    return left
+    return {each.function.name for each in named if each.function}
 
 
 # --- messages ----------------------------------------------------------------------------------------------------
@@ -257,7 +195,7 @@ def transcript(request: ChatCompletionRequest) -> tuple[tuple[Item, ...], list[s
         where = f"messages[{index}]"
         match message:
             case SystemMessage(content=content):
-                instructions += [text for text in [text_only(content, where)] if text]
+                instructions += [text for text in [text_only(parts(content, where), where)] if text]
             case UserMessage(content=content, name=name):
                 if not is_empty(said := parts(content, where)):
                     items.append(Message("user", said, name or ""))
@@ -288,11 +226,6 @@ def assistant(message: AssistantMessage, where: str) -> list[Item]:
     return said
 
 
-def is_empty(content: Sequence[Content]) -> bool:
-    """Agents take no message without content."""
-    return not any(not isinstance(part, Text) or part.text for part in content)
-
-
 def parts(content: str | Sequence[ContentPart], where: str) -> tuple[Content, ...]:
     if isinstance(content, str):
         return (Text(content),)
@@ -308,28 +241,4 @@ def part(each: ContentPart, where: str) -> Content:
         case ImagePart(image_url=image):
             return Image(url=image.url, param=f"{where}.image_url.url")
         case OtherPart(type=kind):
-            raise unsupported(
-                f"{where}.type", f"Content of type {kind[:60]!r} is not supported.", "unsupported_content_type"
-            )
-
-
-def text_only(content: str | Sequence[ContentPart], where: str) -> str:
-    texts = parts(content, where)
-    for index, each in enumerate(texts):
-        if not isinstance(each, Text):
-            param = f"{where}.content[{index}].type"
-            raise unsupported(param, "Instructions are text only.", "unsupported_content_type")
-    return "".join(each.text for each in texts if isinstance(each, Text))
-
-
-def reads_as_error(content: Sequence[Content]) -> bool:
-    """Chat Completions has no flag for a failed tool. Clients write `Error: …` or `{"error": …}`, and mean it."""
-    text = "".join(each.text for each in content if isinstance(each, Text)).lstrip()
-    if text[:6].lower() == "error:":
-        return True
-    if not text.startswith('{"error"') or len(text) > 100_000:
-        return False
-    try:
-        return bool(json.loads(text).get("error"))
-    except (ValueError, RecursionError):
-        return False
+            raise unsupported_content(kind, where)

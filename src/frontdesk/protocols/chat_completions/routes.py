@@ -1,6 +1,5 @@
 """POST /v1/chat/completions: decode, run, encode."""
 
-import secrets
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +11,7 @@ from frontdesk.protocols.chat_completions.decode import Caller, decode, parse
 from frontdesk.protocols.chat_completions.encode import ChunkEncoder, Head, Style, completion
 from frontdesk.protocols.chat_completions.schema import ChatCompletionRequest
 from frontdesk.protocols.front import Front, visitor
-from frontdesk.protocols.replies import Delivery, Headers, PlainReply, StreamedReply
+from frontdesk.protocols.replies import Delivery, Headers, PlainReply, StreamedReply, answer_headers, new_id
 from frontdesk.stream import Reply
 
 
@@ -51,25 +50,3 @@ class ChatCompletions:
             return completion(head, self.style, reply)
 
         return PlainReply(run, body, headers)
-
-
-def new_id() -> str:
-    """Sortable by time, and not to be guessed."""
-    return f"{time.time_ns() // 1_000_000:011x}{secrets.token_hex(8)}"
-
-
-def answer_headers(run: Run, began: float) -> Headers:
-    """What an answer says of itself; the conversation is known once the turn has been placed."""
-    turn = run.turn
-    headers = {
-        "x-frontdesk-turn": turn.id,
-        "openai-processing-ms": str(round((time.perf_counter() - began) * 1000)),
-        "openai-version": "2020-10-01",
-    }
-    if run.identity:
-        headers |= {"x-frontdesk-conversation": run.conversation_id, "x-frontdesk-identity": str(run.identity)}
-    if run.replayed:
-        headers["idempotency-replayed"] = "true"
-    if turn.options.ignored:
-        headers["x-frontdesk-ignored-params"] = ",".join(turn.options.ignored)
-    return [(name.encode(), value.encode()) for name, value in headers.items()]

@@ -6,39 +6,34 @@ of a field's path.
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, StrictBool, StrictInt, StrictStr, Tag
+from pydantic import BeforeValidator, ConfigDict, Discriminator, Field, StrictBool, StrictInt, StrictStr, Tag
 
-TAG = "‹"
-
-
-class _Model(BaseModel):
-    model_config = ConfigDict(extra="ignore", frozen=True)
-
+from frontdesk.protocols.requests import Metadata, Model, ToolName
 
 # --- content -----------------------------------------------------------------------------------------------------
 
 
-class TextPart(_Model):
+class TextPart(Model):
     type: Literal["text"]
     text: StrictStr
 
 
-class RefusalPart(_Model):
+class RefusalPart(Model):
     type: Literal["refusal"]
     refusal: StrictStr
 
 
-class ImageUrl(_Model):
+class ImageUrl(Model):
     url: StrictStr
     detail: Any = None
 
 
-class ImagePart(_Model):
+class ImagePart(Model):
     type: Literal["image_url"]
     image_url: Annotated[ImageUrl, BeforeValidator(lambda value: {"url": value} if isinstance(value, str) else value)]
 
 
-class OtherPart(_Model):
+class OtherPart(Model):
     """A kind of content we know of but cannot carry, or do not know: refused by `decode`, with its place."""
 
     type: StrictStr
@@ -70,29 +65,29 @@ _Stop = Annotated[
 # --- messages ----------------------------------------------------------------------------------------------------
 
 
-class SystemMessage(_Model):
+class SystemMessage(Model):
     role: Literal["system", "developer"]
     content: _Content
 
 
-class UserMessage(_Model):
+class UserMessage(Model):
     role: Literal["user"]
     content: _Content
     name: StrictStr | None = None
 
 
-class CalledFunction(_Model):
+class CalledFunction(Model):
     name: StrictStr
     arguments: StrictStr = ""
 
 
-class CalledTool(_Model):
+class CalledTool(Model):
     id: StrictStr
     type: Any = "function"
     function: CalledFunction
 
 
-class AssistantMessage(_Model):
+class AssistantMessage(Model):
     role: Literal["assistant"]
     content: _Content | None = None
     refusal: StrictStr | None = None
@@ -101,7 +96,7 @@ class AssistantMessage(_Model):
     audio: Any = None
 
 
-class ToolMessage(_Model):
+class ToolMessage(Model):
     role: Literal["tool"]
     content: _Content
     tool_call_id: StrictStr
@@ -109,7 +104,7 @@ class ToolMessage(_Model):
     status: Any = None
 
 
-class FunctionMessage(_Model):
+class FunctionMessage(Model):
     role: Literal["function"]
     name: StrictStr
     content: StrictStr | None = None
@@ -132,52 +127,49 @@ ChatMessage = Annotated[
 # --- tools -------------------------------------------------------------------------------------------------------
 
 
-class FunctionDefinition(_Model):
-    name: StrictStr = Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")
+class FunctionDefinition(Model):
+    name: ToolName
     description: StrictStr | None = None
     parameters: dict[str, Any] | None = None
     strict: StrictBool | None = None
 
 
-class ToolDefinition(_Model):
+class ToolDefinition(Model):
     type: StrictStr
     function: FunctionDefinition | None = None
 
 
-class NamedFunction(_Model):
+class NamedFunction(Model):
     name: StrictStr
 
 
-class NamedTool(_Model):
+class NamedTool(Model):
     type: StrictStr = "function"
     function: NamedFunction | None = None
 
 
-class AllowedTools(_Model):
+class AllowedTools(Model):
     mode: Literal["auto", "required"]
     tools: list[NamedTool]
 
 
-class ToolChoice(_Model):
+class ToolChoice(Model):
     type: StrictStr
     function: NamedFunction | None = None
     allowed_tools: AllowedTools | None = None
 
 
-class ResponseFormat(_Model):
+class ResponseFormat(Model):
     type: Literal["text", "json_object", "json_schema"]
     json_schema: dict[str, Any] | None = None
 
 
-class StreamOptions(_Model):
+class StreamOptions(Model):
     include_usage: StrictBool | None = None
     include_obfuscation: StrictBool | None = None
 
 
-Scalar = Annotated[str, BeforeValidator(lambda value: str(value) if isinstance(value, int | float | bool) else value)]
-
-
-class ChatCompletionRequest(_Model):
+class ChatCompletionRequest(Model):
     """Create a chat completion. Fields which are left out here are accepted and ignored."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
@@ -211,7 +203,7 @@ class ChatCompletionRequest(_Model):
     reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = None
     verbosity: Literal["low", "medium", "high"] | None = None
     modalities: list[StrictStr] | None = None
-    metadata: Annotated[dict[str, Scalar], Field(max_length=16)] | None = None
+    metadata: Metadata | None = None
     user: Any = None
     functions: Any = None
     function_call: Any = None

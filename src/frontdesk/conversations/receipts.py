@@ -1,0 +1,97 @@
+"""Turns whose callers may ask about them later: how they stand, what they brought, and what was said in them.
+
+Whoever asks finds only what is their own, of agents they may use: that there is another's is told to nobody.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from sqlalchemy import Connection
+
+from frontdesk.conversations.archive import Told, may_use, told_in
+from frontdesk.conversations.ids import Ids
+from frontdesk.errors import TurnNotFound
+from frontdesk.ports import Agents
+from frontdesk.store import codec, records
+from frontdesk.store.codec import Saved
+from frontdesk.store.database import Database
+from frontdesk.store.records import Conversation, Node
+from frontdesk.turn import Principal
+
+State = Literal["queued", "running", "completed", "cancelled", "failed"]
+
+STATES: dict[str, State] = {
+    "claimed": "queued",
+    "submitted": "running",
+    "streaming": "running",
+    "settling": "completed",
+    "completed": "completed",
+    "cancelled": "cancelled",
+    "failed_before": "failed",
+    "failed_after": "failed",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """A turn as its caller may know it. `body` is what the protocol kept with it, `answered_by` the turn whose reply
+    this is, `conversation` public. `code` and `trouble` say why it failed. Moments are in seconds since 1970."""
+
+    turn_id: str
+    answered_by: str
+    body: str
+    state: State
+    reply: Saved
+    code: str
+    trouble: str
+    conversation: str
+    ended: float
+
+
+class Receipts:
+    def __init__(self, database: Database, ids: Ids, agents: Agents) -> None:
+        self._database = database
+        self._ids = ids
+        self._agents = agents
+
+    async def get(self, principal: Principal, turn_id: str) -> Receipt:
+        """Raises TurnNotFound."""
+
+        def look(tx: Connection) -> tuple[records.Receipt, Node, Conversation] | None:
+            kept = records.receipt(tx, turn_id)
+            node = records.turn(tx, kept.turn) if kept and kept.principal == principal.id else None
+            row = records.conversation(tx, node.conversation) if node else None
+            return (kept, node, row) if kept and node and row else None
+
+        found = await self._database.read(look)
+        if found is None or not await may_use(self._agents, principal, found[2].backend, found[2].agent):
+            raise TurnNotFound("There is no such response.")
+        kept, node, row = found
+        return Receipt(
+            turn_id=kept.id,
+            answered_by=node.id,
+            body=kept.body,
+            state=STATES[node.state],
+            reply=codec.reply_of(node.reply),
+            code=node.error,
+            trouble=node.trouble,
+            conversation=self._ids.conversation(row.id, principal.id, row.agent),
+            ended=node.ended,
+        )
+
+    async def delete(self, principal: Principal, turn_id: str) -> None:
+        """Forget that it was asked for; the agent's conversation keeps what was said. Raises TurnNotFound."""
+        await self.get(principal, turn_id)
+        await self._database.do(lambda tx: records.remove_receipt(tx, turn_id))
+
+    async def told(self, principal: Principal, turn_ids: set[str]) -> list[Told]:
+        """All that was said in these turns, of those which are the caller's."""
+
+        def look(tx: Connection) -> list[tuple[Node, Conversation]]:
+            nodes = [node for turn_id in turn_ids if (node := records.turn(tx, turn_id))]
+            rows = [(node, records.conversation(tx, node.conversation)) for node in nodes]
+            return [(node, row) for node, row in rows if row and row.principal == principal.id]
+
+        found = await self._database.read(look)
+        usable = [node for node, row in found if await may_use(self._agents, principal, row.backend, row.agent)]
+        return [told for node in usable for told in told_in(node)]
