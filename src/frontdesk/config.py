@@ -163,6 +163,8 @@ class Settings(BaseSettings):
     """Conversations that nobody has used for so long are deleted, here and at the backend; only those made here."""
     unused_days: float = Field(default=7.0, gt=0)
     """The same for conversations that had only one turn. Stateless and temporary ones go after a day."""
+    responses_days: float = Field(default=30.0, gt=0)
+    """How long a response can be read again, and be gone on after by its id; its conversation is kept for longer."""
     background_tasks: Literal["auto", "utility_model", "agent_model", "canned", "ephemeral", "reject"] = "auto"
     """How chat clients' requests for titles, tags and the like are answered; never by the agent in its conversation.
     `auto` is `utility_model` where one is set, else `agent_model` where the backend can, else `canned`."""

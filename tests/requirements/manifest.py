@@ -1,9 +1,21 @@
 """All promises, by area. An id is `area.thing.behaviour`."""
 
-from tests.requirements import Requirement, chat, clients, conversations, errors, models, operations, security, tools
+from tests.requirements import (
+    Requirement,
+    chat,
+    clients,
+    conversations,
+    errors,
+    models,
+    operations,
+    responses,
+    security,
+    tools,
+)
 
 AREAS: dict[str, dict[str, Requirement]] = {
     "Chat Completions": chat.REQUIREMENTS,
+    "Responses": responses.REQUIREMENTS,
     "Tools": tools.REQUIREMENTS,
     "Conversations": conversations.REQUIREMENTS,
     "Models": models.REQUIREMENTS,

@@ -39,12 +39,15 @@ class Housekeeping:
         retention_days: float,
         unused_days: float,
         clock: Callable[[], float] = time.time,
+        *,
+        responses_days: float = 30.0,
     ) -> None:
         self._database = database
         self._ledger = ledger
         self._agents = agents
         self._retention_seconds = retention_days * DAY
         self._unused_seconds = min(unused_days, retention_days) * DAY
+        self._responses_seconds = min(responses_days, retention_days) * DAY
         self._clock = clock
         self._wanted = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -80,6 +83,7 @@ class Housekeeping:
         Agents' own threads are nobody's to delete, but what our ledger holds of them is not kept for ever.
         """
         await self._database.do(lambda tx: records.trim_own(tx, self._clock() - self._retention_seconds))
+        await self._database.do(lambda tx: records.trim_receipts(tx, self._clock() - self._responses_seconds))
         for row in await self._database.read(self._due):
             await self._database.do(lambda tx, row=row: doom_if_unused(tx, row))
         return await self._bury_doomed()
@@ -102,8 +106,12 @@ class Housekeeping:
         Raises ConversationBusy while a turn is in it.
         """
         found = await self._database.do(lambda tx: doom_if_idle(tx, conversation_id))
-        self._wanted.set()
+        self.hurry()
         return found
+
+    def hurry(self) -> None:
+        """Something has been doomed whose thread should not stay long."""
+        self._wanted.set()
 
     async def _bury_doomed(self) -> int:
         """Each of them once, but none of a backend that turns out to be away."""

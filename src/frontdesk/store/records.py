@@ -6,7 +6,7 @@ Statements are made once: making one costs more than running it.
 import time
 import uuid
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import (
@@ -33,6 +33,12 @@ LIVE = ("claimed", "submitted", "streaming", "settling")
 ANSWERED = ("completed", "settling")
 """States of a turn whose reply is whole."""
 
+STANDING = (*ANSWERED, "noted")
+"""States after which a conversation may stand: answered, or put there without asking the agent for anything."""
+
+EMPTY = "empty"
+"""In place of a fingerprint, of a thread that was made for a conversation with a past, and holds nothing of it yet."""
+
 FEW = 20
 
 
@@ -58,6 +64,16 @@ class Conversation:
     def usable(self) -> bool:
         """Whether turns may run there."""
         return self.kind not in ("snapshot", "doomed")
+
+    @property
+    def holds(self) -> bool:
+        """Whether its thread holds what was said in it."""
+        return bool(self.thread) and self.system != EMPTY
+
+    @property
+    def unbound(self) -> bool:
+        """Whether it has no agent yet: it is the one's that speaks there first."""
+        return not self.agent
 
 
 def begun(
@@ -128,6 +144,15 @@ class Node:
     def answered(self) -> bool:
         return self.state in ANSWERED
 
+    @property
+    def noted(self) -> bool:
+        """Whether it was put there without a model call: the agent is told with the next turn."""
+        return self.state == "noted"
+
+    @property
+    def stands(self) -> bool:
+        return self.state in STANDING
+
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
@@ -183,6 +208,16 @@ _standing = select(conversations).where(conversations.c.head.in_(bindparam("head
 _families = select(conversations.c.id, conversations.c.family).where(
     conversations.c.id.in_(bindparam("ids", expanding=True))
 )
+_bind = (
+    update(conversations)
+    .where(
+        conversations.c.id == bindparam("this"),
+        conversations.c.agent == "",
+        conversations.c.principal == bindparam("whose"),
+    )
+    .values(scope=bindparam("within"), backend=bindparam("place"), agent=bindparam("with_"))
+)
+_bind_turns = update(turns).where(turns.c.conversation == bindparam("this")).values(scope=bindparam("within"))
 _add_conversation = insert(conversations)
 _change_conversation = update(conversations).where(conversations.c.id == bindparam("this"))
 
@@ -209,6 +244,23 @@ def add_conversation(tx: Connection, row: Conversation) -> None:
 
 def change_conversation(tx: Connection, conversation_id: str, **values: Any) -> None:
     tx.execute(_change_conversation, {"this": conversation_id} | values)
+
+
+def bind(tx: Connection, conversation_id: str, principal: str, scope: str, backend: str, agent: str) -> None:
+    """Give a principal's conversation its agent, unless another was first."""
+    values = {"this": conversation_id, "whose": principal, "within": scope, "place": backend, "with_": agent}
+    if tx.execute(_bind, values).rowcount:
+        tx.execute(_bind_turns, {"this": conversation_id, "within": scope})
+
+
+def drop_thread(tx: Connection, row: Conversation) -> Conversation:
+    """Leave a conversation without its thread, which is to be deleted: its next turn makes another."""
+    if row.thread:
+        id = uuid.uuid4().hex
+        left = replace(row, id=id, family=id, kind="doomed", head=GONE, pin="", metadata="{}", struck="")
+        add_conversation(tx, left)
+    change_conversation(tx, row.id, thread="", system="")
+    return replace(row, thread="", system="")
 
 
 # --- pins ----------------------------------------------------------------------------------------------------------
@@ -268,6 +320,7 @@ _dropped = (
     .order_by(turns.c.seq.desc())
     .limit(FEW)
 )
+_noted = select(turns).where(turns.c.parent.in_(bindparam("parents", expanding=True)), turns.c.state == "noted")
 _note_run = (
     update(turns)
     .where(turns.c.id == bindparam("this"), turns.c.state == "submitted")
@@ -325,6 +378,25 @@ def live_in(tx: Connection, conversation_id: str) -> list[InLine]:
 def dropped_in(tx: Connection, conversation_id: str, head: str) -> list[Node]:
     """Turns that were cancelled since the conversation has stood where it stands: the agent never heard of them."""
     return _nodes(tx.execute(_dropped, {"conversation": conversation_id, "head": head}))[::-1]
+
+
+def notes_to(tx: Connection, node: Node | None) -> list[Node]:
+    """What was put into a conversation since its last turn, up to and with this, oldest first."""
+    found: list[Node] = []
+    while node and node.noted:
+        found.append(node)
+        node = turn(tx, node.parent) if node.parent else None
+    return found[::-1]
+
+
+def notes_after(tx: Connection, turn_ids: Iterable[str]) -> list[Node]:
+    """What was put after one of these turns, before any other turn."""
+    found: list[Node] = []
+    parents = list(turn_ids)
+    while parents and (more := _nodes(tx.execute(_noted, {"parents": parents}))):
+        found += more
+        parents = [node.id for node in more]
+    return found
 
 
 def continued(tx: Connection, turn_id: str) -> bool:
@@ -496,14 +568,15 @@ _lengths = (
     .join(turns, turns.c.id == _tale.c.id)
     .group_by(_tale.c.head)
 )
-_inputs = select(turns.c.seq, turns.c.input).where(turns.c.seq.in_(bindparam("seqs", expanding=True)))
+_inputs = select(turns.c.seq, turns.c.id, turns.c.input).where(turns.c.seq.in_(bindparam("seqs", expanding=True)))
 
 
-def summaries(tx: Connection, heads: Iterable[str]) -> dict[str, tuple[int, str]]:
-    """Of what led to each of these turns: how many were completed, and what was told with the first."""
+def summaries(tx: Connection, heads: Iterable[str]) -> dict[str, tuple[int, str, str]]:
+    """Of what led to each of these turns: how many were completed, which was the first, and what was told with it."""
     lengths = {row[0]: (row[1], row[2]) for row in tx.execute(_lengths, {"heads": list(set(heads))})}
-    first = {row[0]: row[1] for row in tx.execute(_inputs, {"seqs": list({seq for _, seq in lengths.values()})})}
-    return {head: (count, first[seq]) for head, (count, seq) in lengths.items()}
+    seqs = list({seq for _, seq in lengths.values()})
+    first = {row[0]: (row[1], row[2]) for row in tx.execute(_inputs, {"seqs": seqs})}
+    return {head: (count, *first[seq]) for head, (count, seq) in lengths.items()}
 
 
 # --- tidying up ----------------------------------------------------------------------------------------------------
