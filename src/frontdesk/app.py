@@ -197,6 +197,7 @@ def letta_backend(server: LettaServer, settings: Settings, metrics: Metrics | No
             include_sleeptime=server.include_sleeptime or settings.include_sleeptime,
             silence_seconds=settings.silence_seconds,
             busy_seconds=settings.queue_wait_seconds,
+            bridge=server.bridge,
             memory_seconds=settings.memory_refresh_seconds if settings.memory_refresh == "changed" else None,
             alone=settings.workers == 1 and not settings.database_url,
             block_agents=block_agents(settings),

@@ -75,6 +75,8 @@ class LettaServer(_Table):
     """Serve hidden agents of this server too."""
     include_sleeptime: bool = False
     """Serve sleeptime agents of this server too: those that tend another agent's memory."""
+    bridge: Literal["twin", "reject"] = "twin"
+    """How older agents of this server, which know no client tools, are given them: by a hidden modern twin, or not."""
 
     @property
     def url(self) -> str:
@@ -182,6 +184,9 @@ class Settings(BaseSettings):
     """Serve hidden agents too, of every Letta server."""
     include_sleeptime: bool = False
     """Serve sleeptime agents too, of every Letta server."""
+    bridge: Literal["twin", "reject"] = "twin"
+    """How older agents, which know no client tools, are given them: by a hidden modern twin, or not (a 400). Of the one
+    Letta server of the environment; others have their own."""
     reasoning_field: Literal["reasoning_content", "reasoning", "both", "think", "off"] = "reasoning_content"
     """The field that shows an agent's reasoning; `think` puts it into the text, between `<think>` tags."""
     tool_activity: Literal["reasoning", "off"] = "reasoning"
@@ -306,6 +311,7 @@ class Settings(BaseSettings):
                 project=self.letta_project,
                 include_hidden=self.include_hidden,
                 include_sleeptime=self.include_sleeptime,
+                bridge=self.bridge,
             ),
         )
 

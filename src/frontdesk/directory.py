@@ -56,6 +56,10 @@ class Directory:
     def backend(self, agent: Agent) -> Backend:
         return self._backends[agent.backend]
 
+    @property
+    def backends(self) -> tuple[Backend, ...]:
+        return tuple(self._backends.values())
+
     async def by_id(self, backend: str, agent_id: str) -> Agent | None:
         """An agent we have dealt with before; None if it is gone. Raises GatewayError if the backend cannot say."""
         if backend not in self._backends:

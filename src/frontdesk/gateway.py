@@ -312,7 +312,7 @@ class Run:
                         pass
                     except OneThreadOnly:
                         await parts.ledger.withdraw(entry)
-                        ask = replace(ask, agent=replace(agent, conversations=False))
+                        ask = replace(ask, agent=replace(agent, conversations=False, bridged=False))
                     except ConversationNotFound:  # somebody has deleted it at the backend
                         await parts.ledger.lose(entry)
                         if ask.named or not entry.conversation.thread:
@@ -403,7 +403,8 @@ class Run:
         if branch := await self._parts.snapshots.branch(backend, ask.agent, entry):
             thread, self._system = branch
             return await desk.placement(ask, entry, thread, self._system, seeded=False)
-        thread = await backend.open(ask.agent, self.turn)
+        turn = replace(self.turn, mode="single") if row.kind == "own" else self.turn
+        thread = await backend.open(ask.agent, turn)
         if thread.own and row.kind != "own":
             raise OneThreadOnly("This agent has one thread.")
         await self._parts.ledger.opened(entry, thread.id, "", "")

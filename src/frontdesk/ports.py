@@ -12,8 +12,8 @@ class Placement:
     """Where a turn runs and what the agent has not heard yet.
 
     `deliver` is in order and begins with the seeds of a new conversation. `instructions` are told as a message, and
-    empty where the conversation already holds them; `overlay` are such as belong to this turn alone, behind the agent's
-    own prompt; `closing` is an instruction that comes after everything else.
+    empty where the conversation already holds them; `overlay` are such as belong to this turn alone, where the turn's
+    `system_prompt` says; `closing` is an instruction that comes after everything else.
     """
 
     agent: Agent
@@ -59,6 +59,9 @@ class Agents(Protocol):
     async def by_id(self, backend: str, agent_id: str) -> Agent | None: ...
 
     def backend(self, agent: Agent) -> "Backend": ...
+
+    @property
+    def backends(self) -> "Sequence[Backend]": ...
 
 
 class Backend(Protocol):
@@ -134,6 +137,11 @@ class Backend(Protocol):
 
         Raises EndpointNotFound where that is not to be had.
         """
+        ...
+
+    async def sweep(self) -> int:
+        """Take away what was made at the backend for a turn, or an agent, and is needed no longer. Gives how many
+        things that were."""
         ...
 
     async def aclose(self) -> None: ...

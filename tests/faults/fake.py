@@ -15,6 +15,7 @@ import uuid
 from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 from aiohttp import web
@@ -25,6 +26,7 @@ Script = Callable[["Visit"], AsyncGenerator[bytes, None]]
 Answer = Callable[[web.Request], web.StreamResponse]
 Row = dict[str, Any]
 
+RELATIONS = ("blocks", "sources", "secrets", "tool_rules", "tools")
 KEEPS = frozenset({"end_turn", "tool_rule", "requires_approval", "max_tokens_exceeded", "max_steps"})
 RUN, MESSAGE = "run-1", "message-1"
 """What scripts call their run and its messages; each run has ids of its own instead."""
@@ -106,6 +108,8 @@ class FakeLetta:
     rows: list[dict[str, Any]] = field(default_factory=lambda: [row(1, "Milo"), row(2, "Otis")])
     password: str = ""
     url: str = ""
+    shows_hidden: bool = True
+    """Whether it lists hidden agents where it is asked to."""
     forks_anywhere: bool = False
     """Whether a fork ends at the message it names. 0.16.7 does not look at that."""
     scripts: dict[str, Script] = field(default_factory=dict[str, Script])
@@ -130,7 +134,10 @@ class FakeLetta:
         app = web.Application(middlewares=[self._front])
         app.router.add_get("/v1/health/", self._health)
         app.router.add_get("/v1/agents/", self._agents)
+        app.router.add_post("/v1/agents/", self._make)
         app.router.add_get("/v1/agents/{id}", self._agent)
+        app.router.add_patch("/v1/agents/{id}", self._change)
+        app.router.add_delete("/v1/agents/{id}", self._unmake)
         app.router.add_post("/v1/agents/{id}/generate", self._generate)
         app.router.add_get("/v1/conversations/", self._find)
         app.router.add_post("/v1/conversations/", self._open)
@@ -168,12 +175,35 @@ class FakeLetta:
 
     async def _agents(self, request: web.Request) -> web.Response:
         name = request.query.get("name")
-        rows = [row for row in self.rows if name in (None, row["name"])]
+        tags = set(request.query.getall("tags", ()))
+        hidden = self.shows_hidden and "show_hidden_agents" in request.query
+        rows = [row for row in self.rows if name in (None, row["name"]) and not (row.get("hidden") and not hidden)]
+        rows = [row for row in rows if not tags or tags & set(row.get("tags") or ())]
         return web.json_response([] if "after" in request.query else rows)
 
     async def _agent(self, request: web.Request) -> web.Response:
         found = [row for row in self.rows if row["id"] == request.match_info["id"]]
-        return web.json_response(found[0]) if found else not_found(f"Agent with ID {request.match_info['id']}")
+        if not found:
+            return not_found(f"Agent with ID {request.match_info['id']}")
+        return web.json_response({name: [] for name in RELATIONS} | found[0])
+
+    async def _make(self, request: web.Request) -> web.Response:
+        moment = datetime.now(UTC).isoformat()
+        about = {"id": f"agent-{uuid.uuid4()}", "created_at": moment}
+        self.rows.append(await request.json() | about)
+        return web.json_response(self.rows[-1])
+
+    async def _change(self, request: web.Request) -> web.Response:
+        changes = await request.json()
+        for known in self.rows:
+            if known["id"] == request.match_info["id"]:
+                known |= changes
+        return await self._agent(request)
+
+    async def _unmake(self, request: web.Request) -> web.Response:
+        answer = await self._agent(request)
+        self.rows[:] = [row for row in self.rows if row["id"] != request.match_info["id"]]
+        return answer
 
     async def _generate(self, request: web.Request) -> web.Response:
         self.prompts.append((await request.json())["prompt"])

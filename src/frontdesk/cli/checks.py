@@ -10,22 +10,37 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import SecretStr
 
-from frontdesk.app import letta_backend
-from frontdesk.backends.letta.client import LettaClient
 from frontdesk.cli.gateway import PIN_HEADER, Gateway, KeyRefused, Unreachable
+from frontdesk.cli.letta import (
+    HIDDEN,
+    House,
+    Row,
+    awaiting_approval,
+    embedding_of,
+    handles,
+    has_conversations,
+    has_redis,
+    listing,
+    model_of,
+    rules,
+    version_of,
+    visit,
+    without_conversations,
+)
 from frontdesk.cli.page import Trouble
 from frontdesk.cli.serve import check_safe, in_url, listening, reachable, without_password
 from frontdesk.cli.settings import unknown_names
 from frontdesk.config import LettaServer, Settings, config_file
-from frontdesk.errors import BackendRejectedKey, BackendUnavailable, EndpointNotFound, GatewayError
+from frontdesk.demo.local_letta import VERSION as TESTED
+from frontdesk.policies.abilities import lacking
 from frontdesk.turn import Agent
 
 if TYPE_CHECKING:
@@ -36,6 +51,14 @@ TURN_SECONDS = 120
 START_SECONDS = 20
 TRIAL = "This is a test of the connection. Please answer with the one word: ready"
 NO_DEMO = (3, 14)
+NAMED = 3  # agents, of which the same is true
+
+MENDS = {
+    "client tools": "Make it anew as a letta_v1_agent; it can share the memory blocks.",
+    "conversations": "Make it anew as a letta_v1_agent; it can share the memory blocks.",
+    "own tools": "Take the approval from the tool in Letta, or approve there what it asks.",
+    "system prompts": "Set FRONTDESK_SYSTEM_PROMPT, or `system_prompts` for this agent.",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,94 +164,66 @@ def free(settings: Settings) -> Finding:
 
 
 @dataclass(frozen=True, slots=True)
-class House:
-    """What was found out about one Letta server."""
+class Seen:
+    """What was found out about one Letta server: of itself, of its agents that are served, and of each of those what
+    the server alone knows."""
 
     findings: Sequence[Finding]
     agents: Sequence[Agent] = ()
+    rows: Mapping[str, Row] = field(default_factory=dict[str, Row])  # by the agent's id
+    models: frozenset[str] = frozenset()
+    embeddings: frozenset[str] = frozenset()
 
 
-def letta(settings: Settings) -> list[House]:
-    async def visits() -> list[House]:
-        return await asyncio.gather(*(visit(server, settings) for server in settings.servers))
+def letta(settings: Settings) -> list[Seen]:
+    async def visits() -> list[Seen]:
+        return await asyncio.gather(*(look_at(server, settings) for server in settings.servers))
 
     return asyncio.run(visits())
 
 
-async def visit(server: LettaServer, settings: Settings) -> House:
-    client = LettaClient(server.url, server.api_key.get_secret_value(), server.project)
-    backend = letta_backend(server, settings)
-    subject = server.name
+async def look_at(server: LettaServer, settings: Settings) -> Seen:
     try:
-        version = await version_of(client)
-        findings = [*await conversations(client, subject)]
-        agents = await backend.agents()
-        total: Any = await client.get("/v1/agents/count")
-    except GatewayError as error:
-        return House([unwell(server, error)])
-    finally:
-        await client.aclose()
-        await backend.aclose()
-    where = f"{without_password(server.url)}, version {version}"
-    return House([Finding("ok", subject, f"{where}: {counted(len(agents))} of {total} served"), *findings], agents)
+        async with visit(server, settings) as house:
+            return await looked_at(house)
+    except Trouble as trouble:
+        return Seen([Finding("fail", server.name, trouble.message, trouble.mend)])
 
 
-async def version_of(client: LettaClient) -> str:
-    """Letta's version. Raises BackendUnavailable for a server of another kind."""
-    try:
-        health = await client.get("/v1/health/")
-    except (BackendUnavailable, BackendRejectedKey):
-        raise
-    except GatewayError as error:
-        raise BackendUnavailable("It answers, but not as a Letta server does.") from error
-    match health:
-        case {"version": str(version)}:
-            return version
-        case _:
-            raise BackendUnavailable("It answers, but not as a Letta server does.")
-
-
-async def conversations(client: LettaClient, subject: str) -> list[Finding]:
-    """A warning for a server from before conversations."""
-    try:
-        await client.get("/v1/conversations/", {"limit": 1})
-    except EndpointNotFound:
+async def looked_at(house: House) -> Seen:
+    client, name = house.client, house.server.name
+    version = await version_of(client)
+    agents = await house.backend.agents()
+    total: Any = await client.get("/v1/agents/count")
+    where = f"{without_password(house.server.url)}, version {version}"
+    findings = [Finding("ok", name, f"{where}: {counted(len(agents))} of {total} served")]
+    if aged(version):
+        findings.append(Finding("warn", name, f"It is older than {TESTED}, on which all is tested.", "Update Letta."))
+    if not await has_conversations(client):
         message = "This version has no conversations: everybody who talks to an agent shares one."
-        return [Finding("warn", subject, message, "Update Letta.")]
-    except (BackendRejectedKey, BackendUnavailable):
-        raise
-    except GatewayError:
-        pass  # it knows them, and only wants to be asked otherwise
-    return []
+        findings.append(Finding("warn", name, message, "Update Letta."))
+        agents = [without_conversations(agent) for agent in agents]
+    elif not await has_redis(client):
+        message = "It has no Redis, so it does not keep apart two programs that use one conversation."
+        mend = "Fine while only Frontdesk talks to these agents. Else give it LETTA_REDIS_HOST."
+        findings.append(Finding("warn", name, message, mend))
+    rows = {row["id"]: row for row in await listing(client, HIDDEN)} if agents else {}
+    models, embeddings = await handles(client), await handles(client, "/v1/models/embedding")
+    return Seen(findings, agents, rows, models, embeddings)
 
 
-def unwell(server: LettaServer, error: GatewayError) -> Finding:
-    where = f"{server.name} at {without_password(server.url)}"
-    if isinstance(error, BackendRejectedKey):
-        mend = "Set LETTA_API_KEY (or `api_key` in its `[[letta]]`) to the server's key or password."
-        return Finding("fail", server.name, f"{where} rejects the key.", mend)
-    if isinstance(error, BackendUnavailable) and "cannot be reached" in error.message:
-        mend = "Start it, or set LETTA_BASE_URL. No Letta yet? `frontdesk demo` brings one."
-        return Finding("fail", server.name, f"{where} cannot be reached{because(error)}.", mend)
-    if isinstance(error, BackendUnavailable):
-        return Finding("fail", server.name, f"{where}: {error.message}", "Is LETTA_BASE_URL right?")
-    return Finding("fail", server.name, f"{where}: {error.message}", "Letta's own log may say more.")
-
-
-def because(error: BaseException) -> str:
-    cause = error.__cause__
-    if isinstance(cause, TimeoutError):
-        return ": it does not answer in time"
-    number = getattr(cause, "errno", None) or 0
-    reason = os.strerror(number) if number > 0 else getattr(cause, "strerror", None)
-    return f": {reason}" if reason else ""
+def aged(version: str) -> bool:
+    """Whether it is known to be from before the version on which all is tested."""
+    numbers = [tuple(map(int, re.findall(r"\d+", each)[:3])) for each in (version, TESTED)]
+    return len(numbers[0]) == 3 and numbers[0] < numbers[1]
 
 
 # --- agents ------------------------------------------------------------------------------------------------------
 
 
-def agents(served: Sequence[Agent], aliases: Mapping[str, str]) -> Iterator[Finding]:
+def agents(seen: Sequence[Seen], settings: Settings) -> Iterator[Finding]:
     """Agents that some client will stumble over."""
+    served = [agent for house in seen for agent in house.agents]
     count = Counter(agent.name for agent in served)
     for name in (name for name in count if count[name] > 1):
         ids = ", ".join(agent.id for agent in served if agent.name == name)
@@ -237,15 +232,47 @@ def agents(served: Sequence[Agent], aliases: Mapping[str, str]) -> Iterator[Find
         if found := re.search("o1|o3|o4", name):
             message = f"{name!r} contains {found.group()}: Roo Code takes it for a model of OpenAI's o-series"
             yield warning(message, "Give it an alias without it, or another name.")
-    for agent in served:
-        if not agent.client_tools:
-            kind = agent.settings.get("agent_type") or "an older type"
-            message = f"{agent.name!r} is a {kind}: no client tools, and one conversation for everybody"
-            yield warning(message, "Make it anew as a letta_v1_agent; it can share the memory blocks.")
+    yield from together(doubt for house in seen for agent in house.agents for doubt in doubts(agent, house, settings))
     known = {name for agent in served for name in (agent.name, agent.id, f"{agent.backend}/{agent.name}")}
-    for alias, name in aliases.items():
+    for alias, name in settings.aliases.items():
         if served and name not in known:
             yield warning(f"The alias {alias!r} means {name!r}, which is not served.", "Mend FRONTDESK_ALIASES.")
+
+
+@dataclass(frozen=True, slots=True)
+class Doubt:
+    agent: str
+    message: str
+    mend: str
+
+
+def doubts(agent: Agent, seen: Seen, settings: Settings) -> Iterator[Doubt]:
+    """What will not work for an agent."""
+    row = seen.rows.get(agent.id, {})
+    name = f"{agent.name!r} ({row['agent_type']})" if agent.bridged or not agent.client_tools else repr(agent.name)
+    for ability in lacking(agent, rules(settings), awaiting_approval(row)):
+        yield Doubt(name, f"{ability.name}: {ability.how}", MENDS[ability.name])
+    model, embedding = model_of(row), embedding_of(row)
+    if seen.models and model and model not in seen.models:
+        yield Doubt(name, f"The server offers no model {model!r}.", "Does it know this provider, and its key?")
+    if "embedding_config" in row and not embedding:
+        yield Doubt(name, "No embedding model: archives and files cannot be searched.", "Give it one, if it has any.")
+    elif seen.embeddings and embedding and embedding not in seen.embeddings:
+        yield Doubt(name, f"The server offers no embedding model {embedding!r}.", "Does it know this provider?")
+
+
+def together(doubts: Iterable[Doubt]) -> Iterator[Finding]:
+    """One finding for all agents of which the same is true."""
+    names: dict[tuple[str, str], list[str]] = {}
+    for doubt in doubts:
+        names.setdefault((doubt.message, doubt.mend), []).append(doubt.agent)
+    for (message, mend), agents in names.items():
+        yield warning(f"{several(agents)}: {message}", mend)
+
+
+def several(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:NAMED])
+    return f"{shown} and {len(names) - NAMED} more" if len(names) > NAMED else shown
 
 
 def warning(message: str, mend: str) -> Finding:
@@ -278,7 +305,9 @@ def turn(settings: Settings, gateway: Gateway | None, served: Sequence[Agent], w
 def whom(gateway: Gateway | None, served: Sequence[Agent]) -> str:
     """The first agent with separate conversations: in the one of an older agent, a trial would stay."""
     if gateway:
-        able = [agent.id for agent in gateway.agents() if agent.capabilities.client_tools is not False]
+        alone = {name for agent in served if not agent.conversations for name in (agent.id, agent.name)}
+        listed = [agent for agent in gateway.agents() if not alone & {agent.id, agent.name}]
+        able = [agent.id for agent in listed if agent.capabilities.client_tools is not False]
     else:
         count = Counter(agent.name for agent in served)
         able = [agent.name if count[agent.name] == 1 else agent.id for agent in served if agent.conversations]

@@ -72,7 +72,6 @@ def findings(config: Path | None, url: str, key: str, agent: str, turn: bool) ->
     seen = checks.letta(settings)
     for house in seen:
         yield from house.findings
-    served = [found for house in seen for found in house.agents]
-    yield from checks.agents(served, settings.aliases)
+    yield from checks.agents(seen, settings)
     if turn:
-        yield checks.turn(settings, door.gateway, served, agent)
+        yield checks.turn(settings, door.gateway, [found for house in seen for found in house.agents], agent)

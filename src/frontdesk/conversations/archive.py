@@ -1,4 +1,4 @@
-"""Conversations as their owner looks at them: listed, read, described, branched and deleted.
+"""Conversations as their owner looks at them: listed, read, described, added to, branched and deleted.
 
 Whoever asks finds only what is their own. An agent's one thread, which all its callers share, is nobody's and not here.
 """
@@ -14,13 +14,27 @@ from sqlalchemy import Connection
 from frontdesk.conversations.desk import scope_of
 from frontdesk.conversations.housekeeping import Housekeeping
 from frontdesk.conversations.ids import CONVERSATION, Ids
+from frontdesk.conversations.ledger import note
+from frontdesk.conversations.placing import struck_places
 from frontdesk.conversations.tasks import shortened
 from frontdesk.errors import AgentNotFound, ConversationBusy, ConversationNotFound, InvalidRequest
 from frontdesk.ports import Agents
 from frontdesk.store import codec, records
 from frontdesk.store.database import Database
 from frontdesk.store.records import Conversation, Node
-from frontdesk.turn import Agent, Item, Message, Mode, Part, Principal, StopReason, Thread
+from frontdesk.turn import (
+    Agent,
+    Image,
+    Item,
+    Message,
+    Mode,
+    Part,
+    Principal,
+    StopReason,
+    Thread,
+    ToolCall,
+    ToolResult,
+)
 
 KEPT = ("chat", "temporary", "stateless")
 """Those that are found by their id. Only chats are listed: the others are gone after a day."""
@@ -31,7 +45,7 @@ class Entry:
     """A conversation, as its owner knows it."""
 
     id: str  # the public one
-    agent: str  # what means it as a model
+    agent: str  # what means it as a model; empty before one has spoken there, if it was made without
     agent_id: str
     name: str  # the owner's own name for it, if there is one
     title: str  # the first words
@@ -51,6 +65,10 @@ class Told:
     index: int
     item: Item | Part
     complete: bool
+
+    @property
+    def place(self) -> str:
+        return f"{self.turn_id}{self.side}{self.index}"
 
 
 class Directory(Agents, Protocol):
@@ -78,6 +96,8 @@ class Archive:
     ) -> tuple[list[Entry], bool]:
         """The caller's chats, latest used first, and whether there are more. `agent`: only with this one.
 
+        A key that is limited to some agents also sees those which have none yet.
+
         Raises AgentNotFound, Forbidden, InvalidRequest for an `after` which is none of them.
         """
         agents = await self._agents(principal, agent)
@@ -87,7 +107,7 @@ class Archive:
     async def _agents(self, principal: Principal, agent: str) -> set[tuple[str, str]] | None:
         if not agent:
             known = None if principal.agents is None else self._directory.advertised(principal)
-            return None if known is None else {(each.backend, each.id) for _, each in known}
+            return None if known is None else {("", ""), *((each.backend, each.id) for _, each in known)}
         try:
             found, _ = await self._directory.find(agent, principal)
         except AgentNotFound as error:
@@ -112,7 +132,7 @@ class Archive:
     async def _listed(
         self, principal: Principal, limit: int, after: Conversation | None, agents: set[tuple[str, str]] | None
     ) -> tuple[list[Entry], bool]:
-        def look(tx: Connection) -> tuple[list[Conversation], bool, dict[str, tuple[int, str]]]:
+        def look(tx: Connection) -> tuple[list[Conversation], bool, dict[str, tuple[int, str, str]]]:
             rows = records.of_principal(tx, principal.id, limit + 1, after, agents)
             more, rows = len(rows) > limit, rows[:limit]
             return rows, more, records.summaries(tx, [row.head for row in rows])
@@ -131,15 +151,32 @@ class Archive:
         Raises ConversationNotFound.
         """
         row = await self._row(principal, public_id)
-        told: list[Told] = []
-        for node in await self._database.read(lambda tx: records.path(tx, row.head)):
-            told += told_in(node)
-        return told
+        struck = struck_places(row.struck)
+        nodes = await self._database.read(lambda tx: records.path(tx, row.head))
+        return [told for node in nodes for told in told_in(node) if told.place not in struck]
 
     # --- changing ------------------------------------------------------------------------------------------------
 
-    async def create(self, principal: Principal, agent: str, metadata: Mapping[str, str]) -> Entry:
-        """A conversation in which nothing has been said. Raises AgentNotFound, Forbidden, InvalidRequest."""
+    async def create(
+        self, principal: Principal, agent: str, metadata: Mapping[str, str], items: Sequence[Item] = ()
+    ) -> Entry:
+        """A conversation in which nothing has been said but these items. Without an agent it is the one's that speaks
+        there first.
+
+        Raises AgentNotFound, Forbidden, InvalidRequest.
+        """
+        found = await self._agent_to_be(principal, agent) if agent else None
+        check_items(items, ())
+        text = codec.dumped(dict(metadata))
+        row = new_conversation(principal, found, text) if found else self._unbound(principal, text)
+
+        def add(tx: Connection) -> Conversation:
+            records.add_conversation(tx, row)
+            return note(tx, row, items) if items else row
+
+        return await self._shown(principal, await self._database.do(add))
+
+    async def _agent_to_be(self, principal: Principal, agent: str) -> Agent:
         found, _ = await self._directory.find(agent, principal)
         if not found.conversations:
             raise InvalidRequest(
@@ -147,8 +184,53 @@ class Archive:
                 param="agent",
                 code="unsupported_value",
             )
-        row = new_conversation(principal, found, codec.dumped(dict(metadata)))
-        await self._database.do(lambda tx: records.add_conversation(tx, row))
+        return found
+
+    def _unbound(self, principal: Principal, metadata: str) -> Conversation:
+        """Its name is its id, so that this stays the same when it has an agent."""
+        row = records.begun("", principal.id, "", "", metadata=metadata)
+        return replace(row, pin=self._ids.conversation(row.id, principal.id, ""))
+
+    async def add(self, principal: Principal, public_id: str, items: Sequence[Item]) -> list[Told]:
+        """Put these into a conversation: the agent is told with its next turn.
+
+        Raises ConversationNotFound, ConversationBusy, InvalidRequest for what cannot be told there.
+        """
+        seen = await self._row(principal, public_id)
+
+        def add(tx: Connection) -> list[Told]:
+            row = records.conversation(tx, seen.id, lock=True) or seen
+            check_resting(tx, row)
+            head = records.turn(tx, row.head) if row.head else None
+            check_items(items, [item for each in records.notes_to(tx, head) for item in codec.items_of(each.input)])
+            if not items:
+                return []
+            node = records.turn(tx, note(tx, row, items).head)
+            return told_in(node) if node else []
+
+        return await self._database.do(add)
+
+    async def strike(self, principal: Principal, public_id: str, told: Told) -> Entry:
+        """Take something back that was said. A thread that holds it cannot forget it, so that the next turn has
+        another, in which everything else is told again.
+
+        Raises ConversationNotFound, ConversationBusy.
+        """
+        seen = await self._row(principal, public_id)
+
+        def strike(tx: Connection) -> Conversation:
+            row = records.conversation(tx, seen.id, lock=True) or seen
+            check_resting(tx, row)
+            struck = codec.dumped(sorted({*struck_places(row.struck), told.place}))
+            head = records.turn(tx, row.head) if row.head else None
+            if told.turn_id not in {each.id for each in records.notes_to(tx, head)}:
+                row = records.drop_thread(tx, row)
+                doom_snapshots(tx, row.family, told.turn_id)
+            records.change_conversation(tx, row.id, struck=struck)
+            return replace(row, struck=struck)
+
+        row = await self._database.do(strike)
+        self._housekeeping.hurry()
         return await self._shown(principal, row)
 
     async def describe(self, principal: Principal, public_id: str, metadata: Mapping[str, str]) -> Entry:
@@ -170,9 +252,10 @@ class Archive:
         # It bears a name, though not one its owner gave: else a transcript that fits both would lead to neither.
         name = self._ids.conversation(copy_id, principal.id, row.agent)
         copy = replace(row, id=copy_id, kind="chat", thread="", pin=name, created=now, used=now)
-        if row.thread:
+        if row.holds:
             copy = await self._forked(row, copy)
         else:
+            copy = replace(copy, system="")
             await self._database.do(lambda tx: records.add_conversation(tx, copy))
         return await self._shown(principal, copy)
 
@@ -214,9 +297,9 @@ class Archive:
         row = await self._database.read(lambda tx: records.conversation(tx, conversation_id))
         if row is None or row.kind not in KEPT or row.principal != principal.id:
             raise not_found(public_id)
-        if self._ids.conversation_of(public_id, principal.id, row.agent) is None:
+        if all(self._ids.conversation_of(public_id, principal.id, agent) is None for agent in (row.agent, "")):
             raise not_found(public_id)
-        if not await may_use(self._directory, principal, row.backend, row.agent):
+        if not row.unbound and not await may_use(self._directory, principal, row.backend, row.agent):
             raise not_found(public_id)
         return row
 
@@ -232,20 +315,29 @@ class Archive:
         return {(agent.backend, agent.id): name for name, agent in advertised}
 
     def _entry(
-        self, row: Conversation, summaries: Mapping[str, tuple[int, str]], names: Mapping[tuple[str, str], str]
+        self, row: Conversation, summaries: Mapping[str, tuple[int, str, str]], names: Mapping[tuple[str, str], str]
     ) -> Entry:
-        count, first = summaries.get(row.head, (0, ""))
+        count, turn_id, first = summaries.get(row.head, (0, "", ""))
+        struck = struck_places(row.struck)
+        items = enumerate(codec.items_of(first) if first else ())
         return Entry(
-            id=self._ids.conversation(row.id, row.principal, row.agent),
+            id=public_id(self._ids, row),
             agent=names.get((row.backend, row.agent), row.agent),
             agent_id=row.agent,
             name="" if row.pin.startswith(CONVERSATION) else row.pin,
-            title=title_of(codec.items_of(first) if first else ()),
+            title=title_of([item for index, item in items if f"{turn_id}i{index}" not in struck]),
             turns=count,
             metadata=codec.loaded(row.metadata),
             created=row.created,
             used=row.used,
         )
+
+
+def public_id(ids: Ids, row: Conversation) -> str:
+    """The one it was given when it was made, also if that was before it had an agent."""
+    if ids.conversation_of(row.pin, row.principal, "") == row.id:
+        return row.pin
+    return ids.conversation(row.id, row.principal, row.agent)
 
 
 async def may_use(agents: Agents, principal: Principal, backend: str, agent_id: str) -> bool:
@@ -273,6 +365,36 @@ def new_conversation(principal: Principal, agent: Agent, metadata: str) -> Conve
     return records.begun(scope_of(principal.id, agent), principal.id, agent.backend, agent.id, metadata=metadata)
 
 
+def check_items(items: Sequence[Item], before: Sequence[Item]) -> None:
+    """Raises InvalidRequest for what cannot be kept, or cannot be told later. `before`: what is told with them."""
+    calls = {item.call_id for item in before if isinstance(item, ToolCall)}
+    for item in items:
+        match item:
+            case ToolCall(call_id=call_id):
+                calls.add(call_id)
+            case ToolResult(call_id=call_id, param=param) if call_id not in calls:
+                raise InvalidRequest(
+                    f"The call {call_id[:80]!r} is none the agent is yet to be told of: put it before its output.",
+                    param=param,
+                )
+            case ToolResult(content=content) | Message(content=content):
+                for part in content:
+                    if isinstance(part, Image) and len(part.url) > codec.MAX_IMAGE_CHARACTERS:
+                        raise InvalidRequest(
+                            f"A picture of more than {codec.MAX_IMAGE_CHARACTERS // 1024} KiB is not kept here: give"
+                            " its address, or send it with a request.",
+                            param=part.param,
+                            code="invalid_image_url",
+                        )
+
+
+def doom_snapshots(tx: Connection, family: str, turn_id: str) -> None:
+    """Those which hold a turn."""
+    for each in records.snapshots_of(tx, family):
+        if any(node.id == turn_id for node in records.path(tx, each.head)):
+            records.doom(tx, each.id)
+
+
 def check_resting(tx: Connection, seen: Conversation) -> None:
     """Raises ConversationBusy for a conversation that a turn is in, or has gone through since, or that waits for tool
     results: those can be given only once."""
@@ -281,7 +403,7 @@ def check_resting(tx: Connection, seen: Conversation) -> None:
         raise ConversationNotFound("This conversation has just been deleted.")
     if row.head != seen.head or row.thread != seen.thread or records.live_in(tx, row.id):
         raise ConversationBusy(
-            "A turn of this conversation is running. Branch it when that has ended.", retry_after_seconds=2
+            "A turn of this conversation is running. Try again when that has ended.", retry_after_seconds=2
         )
     node = records.turn(tx, row.head) if row.head else None
     end = codec.reply_of(node.reply).end if node else None

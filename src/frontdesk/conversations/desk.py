@@ -53,6 +53,9 @@ class Desk:
     # --- ids -----------------------------------------------------------------------------------------------------
 
     def conversation_id(self, turn: Turn, agent: Agent, conversation_id: str) -> str:
+        """As the caller calls it, if it was made before it had an agent."""
+        if self._unbound(turn) == conversation_id:
+            return turn.conversation
         return self._ids.conversation(conversation_id, turn.principal.id, agent.id)
 
     def call_id(self, principal: str, agent: Agent, conversation_id: str, upstream_id: str) -> str:
@@ -95,10 +98,15 @@ class Desk:
     def _named(self, turn: Turn, agent: Agent) -> str:
         if not turn.conversation.startswith(CONVERSATION):
             return ""
-        found = self._ids.conversation_of(turn.conversation, turn.principal.id, agent.id)
+        found = self._ids.conversation_of(turn.conversation, turn.principal.id, agent.id) or self._unbound(turn)
         if found is None:
             raise ConversationNotFound(f"There is no conversation {turn.conversation[:80]!r} with this agent.")
         return found
+
+    def _unbound(self, turn: Turn) -> str | None:
+        """The conversation a turn names by an id from before it had an agent. Whether it has this one now, placing
+        finds out."""
+        return self._ids.conversation_of(turn.conversation, turn.principal.id, "")
 
     async def _answering(
         self, backend: Backend, agent: Agent, turn: Turn, scope: str
@@ -147,12 +155,13 @@ class Desk:
 
         Raises InvalidRequest if there is nothing to tell.
         """
-        turn = ask.turn
-        if seeded and entry.spot.parent and not turn.history:  # a branch whose client says only what is new
-            turn = replace(turn, history=await self._ledger.told(entry.spot.parent.id))
+        turn, parent = ask.turn, entry.spot.parent
+        if seeded and parent and not turn.history:  # what went before, for a client that says only what is new
+            past = await self._ledger.told(parent.id, entry.conversation.struck)
+            turn, entry = replace(turn, history=past), replace(entry, spot=replace(entry.spot, known=len(past)))
         deliver = self._news(turn, ask.calls, entry, thread, seeded=seeded)
         instructions, overlay = turn.instructions, ""
-        if turn.system_prompt == "override":
+        if turn.system_prompt in ("override", "block"):
             instructions, overlay = "", instructions
         elif fingerprint(instructions) == system:
             instructions = ""
@@ -171,10 +180,10 @@ class Desk:
             return answers(turn, calls)
         if thread.own:
             return tuple(item for item in entry.spot.owed + turn.input if isinstance(item, Message))
-        if entry.spot.again:
-            return entry.spot.owed
-        told = entry.spot.owed + (turn.history if seeded else turn.history[entry.spot.known :]) + turn.input
-        return with_calls(told, turn.history)
+        spot = entry.spot
+        before = turn.history[: spot.known] if seeded else ()
+        new = () if spot.again else (turn.history[spot.known :] + turn.input)[spot.repeats :]
+        return with_calls(before + spot.owed + new, turn.history)
 
 
 def with_calls(told: Sequence[Item], history: Sequence[Item]) -> tuple[Item, ...]:

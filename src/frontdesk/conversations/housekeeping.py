@@ -72,6 +72,7 @@ class Housekeeping:
                 if clock() >= due:
                     due = clock() + EVERY_SECONDS
                     await self.tidy()
+                    await self._sweep()
                 else:
                     await self._bury_doomed()
             except Exception:  # one bad hour must not end it
@@ -87,6 +88,13 @@ class Housekeeping:
         for row in await self._database.read(self._due):
             await self._database.do(lambda tx, row=row: doom_if_unused(tx, row))
         return await self._bury_doomed()
+
+    async def _sweep(self) -> None:
+        for backend in self._agents.backends:
+            try:
+                await backend.sweep()
+            except GatewayError as error:
+                log.warning("a backend cannot be swept yet", backend=backend.name, error=error.message)
 
     def _due(self, tx: Connection) -> list[Conversation]:
         now = self._clock()

@@ -5,10 +5,13 @@
        │            │             └────────► failed_after    something of it may be in the conversation
        └────────────┴──────────────────────► failed_before   nothing is
 
+    noted                                                     put there without a model call; the next turn tells it
+
 A live row is the lease of its conversation: the oldest holds it, the others stand in line behind it. It is given up
 when the row ends, or when the process at work on it is found dead (see `owners`).
 """
 
+import secrets
 import time
 import uuid
 from collections.abc import Sequence
@@ -19,8 +22,18 @@ import msgspec
 from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
-from frontdesk.conversations.lineage import ROOT, Point, is_plain, reply_point
-from frontdesk.conversations.placing import Ask, Spot, base_of, busy, own_conversation, spot
+from frontdesk.conversations.lineage import ROOT, Point, is_plain, reply_point, sayings
+from frontdesk.conversations.placing import (
+    Ask,
+    Spot,
+    base_of,
+    busy,
+    kept_input,
+    own_conversation,
+    place,
+    spot,
+    struck_places,
+)
 from frontdesk.errors import ConversationBusy, GatewayError, IdempotencyConflict
 from frontdesk.store import codec, records
 from frontdesk.store.codec import Saved
@@ -148,13 +161,15 @@ class Ledger:
         if found.waits and entry is None:
             refuse_long_line(tx, found)
         row = self._conversation(tx, ask, found, now)
+        if row.thread and not (row.holds or found.waits):  # an earlier turn made a thread for its past, and failed
+            row = records.drop_thread(tx, row)
         base, fresh, told = beginning(ask, found)
         plain = found.parent.plain if found.parent and (found.appends or found.fork) else True
         values: dict[str, Any] = {
             "conversation": row.id,
             "parent": found.parent.id if found.parent else "",
             "state": "claimed" if found.waits else "submitted",
-            "base": base_text(base) if base and row.kind in ("chat", "temporary") else "",
+            "base": base_text(base) if base and row.kind in ("chat", "temporary") and fresh == told else "",
             "plain": plain,
             "input": codec.items_text(told),
         }
@@ -202,6 +217,8 @@ class Ledger:
 
     async def opened(self, entry: Entry, thread: str, head: str, system: str) -> None:
         """The backend's side of a conversation has been made; it stands after the turn `head`."""
+        if entry.conversation.head and not head:  # it had one before: the conversation stands where it stood
+            head, system = entry.conversation.head, records.EMPTY
         values = {"thread": thread, "head": head, "system": system}
         await self._database.do(lambda tx: records.change_conversation(tx, entry.conversation.id, **values))
 
@@ -262,6 +279,8 @@ class Ledger:
             row = records.conversation(tx, entry.conversation.id)
             if kept:
                 records.change_conversation(tx, entry.conversation.id, head=entry.turn_id)
+                if row and row.thread and not row.holds:
+                    records.change_conversation(tx, row.id, system="")
             elif row and row.thread:
                 values["parent"] = row.head  # others may have come before it since it was entered
             records.change_turn(tx, entry.turn_id, **values)
@@ -331,10 +350,13 @@ class Ledger:
 
     # --- reading -------------------------------------------------------------------------------------------------
 
-    async def told(self, turn_id: str) -> tuple[Item, ...]:
-        """The transcript up to and with a turn, oldest first."""
+    async def told(self, turn_id: str, struck: str = "") -> tuple[Item, ...]:
+        """The transcript up to and with a turn, oldest first, but for what was taken back, and for what was put there
+        since the last turn: that is owed."""
         nodes = await self._database.read(lambda tx: records.path(tx, turn_id))
-        return tuple(item for node in nodes for item in transcript_of(node))
+        while nodes and nodes[-1].noted:
+            nodes.pop()
+        return tuple(item for node in nodes for item in transcript_of(node, struck))
 
     async def events(self, turn_id: str) -> tuple[Batch, ...]:
         """A turn as it was said, batch by batch, where that was kept."""
@@ -362,10 +384,15 @@ class Ledger:
         return await self._database.read(look)
 
 
-def transcript_of(node: Node) -> list[Item]:
+def transcript_of(node: Node, struck: str) -> list[Item]:
     """What a turn adds to a transcript: what it was told, and the text and the calls of its reply."""
-    said = [part for part in codec.reply_of(node.reply).parts if isinstance(part, Message | ToolCall)]
-    return [*codec.items_of(node.input), *said]
+    places = struck_places(struck)
+    said = [
+        part
+        for index, part in enumerate(codec.reply_of(node.reply).parts)
+        if isinstance(part, Message | ToolCall) and place(node, "o", index) not in places
+    ]
+    return [*kept_input(node, struck), *said]
 
 
 def refuse_long_line(tx: Connection, found: Spot) -> None:
@@ -411,11 +438,12 @@ def repeated(tx: Connection, ask: Ask, owner: str, now: float) -> tuple[str, boo
 
 
 def new_conversation(ask: Ask, found: Spot) -> Conversation:
-    place = (ask.agent.backend, ask.agent.id)
+    agent = (ask.agent.backend, ask.agent.id)
     if found.kind == "own":
-        return records.begun("own", "", *place, id=own_conversation(ask.agent), kind="own", pin=ask.pin)
+        return records.begun("own", "", *agent, id=own_conversation(ask.agent), kind="own", pin=ask.pin)
     kind = "temporary" if found.kind == "chat" and ask.turn.signals.temporary else found.kind
-    return records.begun(ask.scope, ask.turn.principal.id, *place, family=found.family, kind=kind, pin=ask.pin)
+    row = records.begun(ask.scope, ask.turn.principal.id, *agent, family=found.family, kind=kind, pin=ask.pin)
+    return replace(row, struck=found.struck)
 
 
 def beginning(ask: Ask, found: Spot) -> tuple[Point | None, tuple[Item, ...], tuple[Item, ...]]:
@@ -423,9 +451,9 @@ def beginning(ask: Ask, found: Spot) -> tuple[Point | None, tuple[Item, ...], tu
     turn = ask.turn
     if found.kind == "own":
         return ROOT, turn.input, turn.input
-    told = turn.history[found.known :] + turn.input
+    told = (turn.history[found.known :] + turn.input)[found.repeats :]
     if not turn.history:
-        return base_of(found.parent), told, told
+        return base_before(found.parent), found.notes + told, told
     ends = {point.end: point for point in (ROOT, *(ask.points if turn.input else ask.points[:-1]))}
     base = ends.get(found.known) or ends[max(ends)]  # a reply that is to be gone on with is told again, made longer
     return base, turn.history[base.end :] + turn.input, told
@@ -470,3 +498,46 @@ def base_from(text: str) -> Point | None:
         return None
     after, spoken, said = msgspec.json.decode(text)
     return Point(0, after, spoken, "", said)
+
+
+def base_before(node: Node | None) -> Point | None:
+    """The point after a turn; if it was only put there, the one before all that was."""
+    return base_from(node.base) if node and node.noted else base_of(node)
+
+
+def note(tx: Connection, row: Conversation, items: Sequence[Item]) -> Conversation:
+    """Put something into a conversation without a model call: its agent is told with the next turn."""
+    parent = records.turn(tx, row.head) if row.head else None
+    before = records.notes_to(tx, parent)
+    base, now = base_before(parent), time.time()
+    told = [item for each in before for item in kept_input(each, row.struck)] + list(items)
+    spoke = [saying.role for saying in sayings(told)][-1:] == ["assistant"]
+    point = reply_point(base, told) if base and spoke else None
+    turn_id = f"turn_{int(now * 1000):011x}{secrets.token_hex(8)}"
+    records.add_turn(
+        tx,
+        id=turn_id,
+        scope=row.scope,
+        conversation=row.id,
+        parent=row.head,
+        state="noted",
+        owner="",
+        left=False,
+        dedupe=None,
+        request="",
+        message="",
+        after=point.after if point else None,
+        spoken=point.spoken if point else None,
+        pair=(point.pair or None) if point else None,
+        base=base_text(base) if base else "",
+        plain=parent.plain if parent else True,
+        input=codec.items_text(items),
+        reply="",
+        run="",
+        error="",
+        trouble="",
+        created=now,
+        ended=now,
+    )
+    records.change_conversation(tx, row.id, head=turn_id, used=now)
+    return replace(row, head=turn_id, used=now)

@@ -11,8 +11,12 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from typing import Literal
 
-from frontdesk.turn import Image, Item, Message, Part, Reasoning, Role, ToolCall, ToolResult, ToolRun
+from frontdesk.turn import Image, Item, Message, Part, Reasoning, ToolCall, ToolResult, ToolRun
+
+Side = Literal["user", "assistant", "system"]
+"""`system` for instructions that were put into a conversation as items."""
 
 _ASIDES = re.compile(
     r"<details\b[^>]*\btype=[\"']?(?:reasoning|tool_calls)\b.*?</details>|<(think|thinking)>.*?</\1>", re.DOTALL
@@ -24,7 +28,7 @@ _ASIDES = re.compile(
 class Saying:
     """What one side said in one go. `marks`: the ids of its tool calls or of those answered, and its images."""
 
-    role: Role
+    role: Side
     text: str
     marks: tuple[str, ...]
     end: int  # how many items of the transcript are over with it
@@ -57,7 +61,7 @@ def digest(*parts: str) -> str:
     return state.hexdigest()
 
 
-def canonical(text: str, role: Role = "assistant") -> str:
+def canonical(text: str, role: Side = "assistant") -> str:
     """Text as it is compared: without blank lines, white space at line ends, or several forms of the same letters; the
     agent's also without asides."""
     if role == "assistant" and "<" in text:
@@ -68,7 +72,9 @@ def canonical(text: str, role: Role = "assistant") -> str:
 
 
 def sayings(items: Sequence[Item | Part]) -> list[Saying]:
+    """Without instructions: where clients send those, they are no part of the transcript."""
     found: list[Saying] = []
+    items = [item for item in items if side(item) != "system"]
     end = 0
     for role, group in groupby(items, key=side):
         told = list(group)
@@ -78,7 +84,7 @@ def sayings(items: Sequence[Item | Part]) -> list[Saying]:
     return found
 
 
-def side(item: Item | Part) -> Role:
+def side(item: Item | Part) -> Side:
     match item:
         case Message(role=role):
             return role

@@ -12,7 +12,7 @@ from typing import Literal
 
 from sqlalchemy import Connection
 
-from frontdesk.conversations.lineage import ROOT, Point, Saying, agrees, digest, is_tail, sayings
+from frontdesk.conversations.lineage import ROOT, Point, Saying, agrees, digest, is_tail, sayings, side
 from frontdesk.errors import ConversationNotFound, InvalidRequest, PreviousNotFound
 from frontdesk.store import codec, records
 from frontdesk.store.records import Conversation, InLine, Node
@@ -76,7 +76,10 @@ class Spot:
     kind: str = "chat"
     answers: bool = False  # it goes on with the results of calls that wait there
     again: bool = False  # the agent has this message, but failed before it answered
-    owed: tuple[Item, ...] = ()  # of cancelled turns, which the agent never heard of
+    owed: tuple[Item, ...] = ()  # what the agent never heard: `notes`, and what was said in cancelled turns
+    notes: tuple[Item, ...] = ()  # what was put into the conversation since its last turn
+    repeats: int = 0  # how many of these the client tells, too, next after what is known
+    struck: str = ""  # of a branch: what was taken back where it comes from
 
     @property
     def appends(self) -> bool:
@@ -128,7 +131,8 @@ def where_it_stands(tx: Connection, ask: Ask, row: Conversation, mine: str) -> S
     """At the end of a conversation, which holds all of the history that is told."""
     parent = records.turn(tx, row.head) if row.head else None
     kind = "own" if row.kind == "own" else "chat"
-    return Spot(Identity.LINEAGE, row, parent, len(ask.turn.history), busy(tx, row, mine), kind=kind)
+    found = Spot(Identity.LINEAGE, row, parent, len(ask.turn.history), busy(tx, row, mine), kind=kind)
+    return with_notes(tx, ask, found, row.struck)
 
 
 # --- by tool calls -------------------------------------------------------------------------------------------------
@@ -165,13 +169,13 @@ def after(tx: Connection, ask: Ask, mine: str, last: Node) -> Spot:
         found = at(tx, ask, mine, [node], 0, "", last.conversation)
     else:
         found = Spot(Identity.NEW, family=home.family if home else "")
-    told = owed(tx, ask, found.conversation) if found.conversation else ()
+    told = owed(tx, ask, found.conversation, found.parent) if found.conversation else found.owed
     return replace(found, identity=Identity.RESPONSE, owed=told)
 
 
 def answered(tx: Connection, node: Node | None) -> Node | None:
-    """The turn, or the latest before it, that came to a reply."""
-    while node and not node.answered:
+    """The turn, or the latest before it, after which a conversation may stand."""
+    while node and not node.stands:
         node = records.turn(tx, node.parent) if node.parent else None
     return node
 
@@ -197,10 +201,18 @@ def beside_it(tx: Connection, ask: Ask, last: Node | None) -> bool:
 
 
 def own(tx: Connection, ask: Ask, mine: str) -> Spot:
+    """Raises InvalidRequest for a conversation that was made for an agent yet to be named."""
+    if ask.named and (row := records.conversation(tx, ask.named)) and row.unbound:
+        raise InvalidRequest(
+            f"The agent {ask.agent.name!r} speaks in its one thread here, and in no conversations beside it.",
+            param="conversation",
+            code="unsupported_value",
+        )
     row = records.conversation(tx, own_conversation(ask.agent), lock=True)
     if row is None:
         return Spot(Identity.NEW, kind="own", known=len(ask.turn.history))
-    return replace(where_it_stands(tx, ask, row, mine), owed=owed(tx, ask, row))
+    found = where_it_stands(tx, ask, row, mine)
+    return replace(found, owed=owed(tx, ask, row, found.parent))
 
 
 # --- by name -------------------------------------------------------------------------------------------------------
@@ -219,21 +231,30 @@ def in_pin(tx: Connection, ask: Ask, mine: str) -> Spot:
         found = where_it_stands(tx, ask, row, mine)
         last = found.parent
         again = bool(last and last.state == "failed_after" and ask.request and last.request == ask.request)
-        return replace(found, identity=Identity.HEADER, owed=owed(tx, ask, row), again=again)
+        return replace(found, identity=Identity.HEADER, owed=owed(tx, ask, row, last), again=again)
     found = by_lineage(tx, ask, mine, family, current) or unused(tx, ask, current, mine)
     return replace(found, identity=Identity.HEADER) if found else beginning_under(ask, family)
 
 
 def unused(tx: Connection, ask: Ask, current: str, mine: str) -> Spot | None:
-    """A conversation that was made beforehand, and in which nothing has been said."""
+    """A conversation that was made beforehand, and in which nothing has been said but what was put there."""
     row = records.conversation(tx, current, lock=True)
-    return Spot(Identity.HEADER, row, waits=busy(tx, row, mine)) if row and row.usable and not row.head else None
+    if row is None or not row.usable:
+        return None
+    parent = records.turn(tx, row.head) if row.head else None
+    notes = records.notes_to(tx, parent)
+    if notes[0].parent if notes else parent:
+        return None
+    return with_notes(tx, ask, Spot(Identity.HEADER, row, parent, waits=busy(tx, row, mine)), row.struck)
 
 
 def named(tx: Connection, ask: Ask) -> tuple[str | None, str]:
     """The conversation of the name, and its family. Raises ConversationNotFound for an id that names none."""
     if ask.named:
         row = records.conversation(tx, ask.named)
+        if row and row.unbound:
+            records.bind(tx, row.id, ask.turn.principal.id, ask.scope, ask.agent.backend, ask.agent.id)
+            row = records.conversation(tx, ask.named)
         if row is None or (row.scope != ask.scope and row.kind != "own") or not row.usable:
             raise ConversationNotFound(f"There is no conversation {ask.turn.conversation[:80]!r} with this agent.")
         return row.id, row.family
@@ -260,18 +281,56 @@ def busy(tx: Connection, row: Conversation, mine: str) -> bool:
     return any(turn.id != mine and (turn.state != "claimed" or ours is None or turn.seq < ours) for turn in line)
 
 
-def owed(tx: Connection, ask: Ask, row: Conversation) -> tuple[Item, ...]:
-    """What the agent never heard, because it was cancelled: what was asked, and what the client saw of the answer.
+def owed(tx: Connection, ask: Ask, row: Conversation, head: Node | None) -> tuple[Item, ...]:
+    """What the agent never heard: what was put into the conversation, and what was cancelled."""
+    notes = records.notes_to(tx, head)
+    told = dropped(tx, ask, row, notes[0].parent if notes else row.head)
+    for note in notes:
+        told += [*kept_input(note, row.struck), *dropped(tx, ask, row, note.id)]
+    return tuple(told)
 
-    But not what is being asked again just now.
-    """
+
+def dropped(tx: Connection, ask: Ask, row: Conversation, head: str) -> list[Item]:
+    """What was asked there, cancelled, and what the client saw of the answer; but not what is being asked again just
+    now."""
     told: list[Item] = []
-    for turn in records.dropped_in(tx, row.id, row.head):
+    for turn in records.dropped_in(tx, row.id, head):
         if turn.request and turn.request == ask.request:
             continue
         told += codec.items_of(turn.input)
         told += [part for part in codec.reply_of(turn.reply).parts if isinstance(part, Message)]
-    return tuple(told)
+    return told
+
+
+# --- what was put there, and taken back ----------------------------------------------------------------------------
+
+
+def with_notes(tx: Connection, ask: Ask, found: Spot, struck: str) -> Spot:
+    """With what was put there since the last turn. Whoever tells the whole transcript may tell that, too."""
+    notes = [item for note in records.notes_to(tx, found.parent) for item in kept_input(note, struck)]
+    if not notes:
+        return found
+    repeats = 0
+    if history := ask.turn.history:
+        shown = [item for item in notes if side(item) != "system"]
+        told = (history[found.known :] + ask.turn.input)[: len(shown)]
+        repeats = len(shown) if agrees(sayings(told), sayings(shown)) else 0
+    return replace(found, owed=tuple(notes), notes=tuple(notes), repeats=repeats)
+
+
+def kept_input(node: Node, struck: str) -> list[Item]:
+    """What a turn was told, but for what was taken back."""
+    places = struck_places(struck)
+    return [item for index, item in enumerate(codec.items_of(node.input)) if place(node, "i", index) not in places]
+
+
+def place(node: Node, side: Literal["i", "o"], index: int) -> str:
+    """Of an item in a turn: what it was told (i), what it answered (o)."""
+    return f"{node.id}{side}{index}"
+
+
+def struck_places(struck: str) -> frozenset[str]:
+    return frozenset(codec.loaded(struck)) if struck else frozenset()
 
 
 # --- by what was said ----------------------------------------------------------------------------------------------
@@ -330,7 +389,7 @@ def said_up_to(tx: Connection, node: Node) -> list[Saying]:
 
 def within(tx: Connection, nodes: list[Node], family: str) -> list[Node]:
     """Those that ended well, of one family if it is given."""
-    done = [node for node in nodes if node.answered]
+    done = [node for node in nodes if node.stands]
     if not (done and family):
         return done
     families = records.families(tx, [node.conversation for node in done])
@@ -339,7 +398,9 @@ def within(tx: Connection, nodes: list[Node], family: str) -> list[Node]:
 
 def at(tx: Connection, ask: Ask, mine: str, nodes: list[Node], known: int, family: str, current: str) -> Spot:
     """Go on after one of these equal turns, where a conversation stands there; else branch off."""
-    there = [row for row in records.standing(tx, [node.id for node in nodes]) if row.thread]
+    by_id = {node.id: node for node in nodes}
+    by_id |= {note.id: note for note in records.notes_after(tx, by_id)}  # the thread stands before these
+    there = records.standing(tx, list(by_id))
     open_ = [
         row for row in there if row.kind in ("chat", "temporary") and (row.pin in ("", ask.pin) or row.id == current)
     ]
@@ -348,15 +409,20 @@ def at(tx: Connection, ask: Ask, mine: str, nodes: list[Node], known: int, famil
     if len(free + ending) > 1:
         # Chats that say the same may be two people's: a branch of its own never meets the other's future.
         free, ending = [row for row in free if row.id == current], []
-    by_id = {node.id: node for node in nodes}
     for row in (*free, *ending):
         locked = records.conversation(tx, row.id, lock=True)
         if locked and locked.head == row.head:
-            return Spot(Identity.LINEAGE, locked, by_id[row.head], known, waits=row in ending or busy(tx, row, mine))
+            waits = row in ending or busy(tx, row, mine)
+            return with_notes(tx, ask, Spot(Identity.LINEAGE, locked, by_id[row.head], known, waits), locked.struck)
     node = nodes[0]
     home = records.conversation(tx, node.conversation)
     family = family or (home.family if home else "")
-    return Spot(Identity.LINEAGE, None, node, known, fork=fork(tx, node, home, there, mine), family=family)
+    source = records.conversation(tx, current) if current else home
+    struck = source.struck if source else ""
+    found = Spot(
+        Identity.LINEAGE, None, node, known, fork=fork(tx, node, home, there, mine), family=family, struck=struck
+    )
+    return found if ask.turn.history else with_notes(tx, ask, found, struck)
 
 
 def fork(
@@ -370,9 +436,9 @@ def fork(
     if end is None or end.stop_reason is StopReason.TOOL_CALLS:
         return None
     for row in sorted(there, key=lambda row: row.kind != "snapshot"):
-        if row.kind == "snapshot" or not others(tx, row, mine):
+        if row.holds and (row.kind == "snapshot" or not others(tx, row, mine)):
             return Fork(row.id, row.thread, row.head)
-    if home and home.thread and home.usable and end.mark:
+    if home and home.holds and home.usable and end.mark and not home.struck:
         return Fork(home.id, home.thread, at=end.mark)
     return None
 

@@ -228,7 +228,7 @@ class SummaryText(_Answer):
 class ReasoningItem(_Answer):
     type: Literal["reasoning"]
     id: str
-    status: Status
+    status: Status = "completed"
     summary: list[SummaryText]
     encrypted_content: None = None
     """Where `include` asks for it: there is none."""

@@ -4,21 +4,37 @@ Source: https://platform.openai.com/docs/api-reference/conversations
 """
 
 import re
-from typing import Annotated, Any, TypeVar
+from collections.abc import Sequence
+from typing import Annotated, Any, TypeVar, cast
 
 import msgspec
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Query, Request
 from msgspec import Meta
+from pydantic import Field
 from starlette.responses import JSONResponse
 
-from frontdesk.conversations.archive import Archive, Entry
+from frontdesk.conversations.archive import Archive, Entry, Told
 from frontdesk.errors import InvalidRequest, NotFound
-from frontdesk.protocols.front import Front, visitor
+from frontdesk.protocols.front import Front, content, visitor
 from frontdesk.protocols.items import item_body, item_id_of
 from frontdesk.protocols.lists import Limit, Order, list_body, page
-from frontdesk.turn import Principal
+from frontdesk.protocols.requests import Model, is_empty, not_a_message, text_only, unsupported
+from frontdesk.protocols.requests import read as read_model
+from frontdesk.protocols.responses.decode import kinds, parts, result
+from frontdesk.protocols.responses.schema import (
+    AgentsItem,
+    FunctionCall,
+    FunctionCallOutput,
+    InputItem,
+    InputMessage,
+    ItemReference,
+    OtherItem,
+)
+from frontdesk.turn import Image, Item, Message, Principal, Role, Text, ToolCall
 
 T = TypeVar("T", bound=msgspec.Struct)
+
+IGNORED = "x-frontdesk-ignored-params"
 
 Metadata = Annotated[
     dict[Annotated[str, Meta(min_length=1, max_length=64)], Annotated[str, Meta(max_length=512)]],
@@ -26,15 +42,30 @@ Metadata = Annotated[
 ]
 
 
+Items = Annotated[list[dict[str, Any]], Meta(max_length=20)]
+
+Include = Annotated[Sequence[str], Query(alias="include[]", description="Accepted; there is nothing more to show.")]
+
+
 class Creation(msgspec.Struct):
     agent: str | None = None
     model: str | None = None  # the same, as other requests call it
     metadata: Metadata | None = None
-    items: list[Any] | None = None
+    items: Items | None = None
 
 
 class Change(msgspec.Struct):
     metadata: Metadata | None
+
+
+class Addition(msgspec.Struct):
+    items: Items
+
+
+class Given(Model):
+    """The items of either, one by one."""
+
+    items: list[InputItem] | None = Field(default=None)
 
 
 def router(archive: Archive, front: Front) -> APIRouter:
@@ -46,6 +77,20 @@ def router(archive: Archive, front: Front) -> APIRouter:
     async def read(request: Request, type_: type[T]) -> tuple[T, dict[str, str]]:
         return parsed(await front.body(request.scope, request.receive), type_)
 
+    async def read_items(request: Request, type_: type[T]) -> tuple[T, list[Item], dict[str, str]]:
+        body = await front.body(request.scope, request.receive)
+        asked, headers = parsed(body, type_)
+        items, left_out = told(read_model(Given, body, not_a_message).items or ())
+        for image in (part for item in items for part in content(item) if isinstance(part, Image)):
+            await check_address(front, image)
+        return asked, items, reported(headers, left_out)
+
+    async def found(request: Request, conversation_id: str, item_id: str) -> Told:
+        for each in await archive.told(who(request), conversation_id):
+            if item_id_of(each) == item_id:
+                return each
+        raise NotFound(f"There is no item {item_id[:80]!r} in this conversation.", code="item_not_found")
+
     @routes.get("/conversations", summary="Your conversations, latest used first")
     async def listed(  # type: ignore[reportUnusedFunction]
         request: Request, limit: Limit = 20, after: str = "", agent: str = ""
@@ -53,23 +98,11 @@ def router(archive: Archive, front: Front) -> APIRouter:
         entries, more = await archive.page(who(request), limit, after, agent)
         return list_body([conversation_body(entry) for entry in entries], more)
 
-    @routes.post("/conversations", summary="Begin a conversation with an agent", openapi_extra=body_of(Creation))
+    @routes.post("/conversations", summary="Begin a conversation", openapi_extra=body_of(Creation))
     async def create(request: Request) -> JSONResponse:  # type: ignore[reportUnusedFunction]
-        asked, headers = await read(request, Creation)
-        if asked.items:
-            raise InvalidRequest(
-                "A conversation begins empty here: send what was said before as the messages of its first request.",
-                param="items",
-                code="unsupported_parameter",
-            )
-        agent = asked.agent or asked.model
-        if not agent:
-            raise InvalidRequest(
-                "Whose conversation is it to be? Say the agent's name as `agent`; GET /v1/models lists the agents.",
-                param="agent",
-                code="missing_required_parameter",
-            )
-        entry = await archive.create(who(request), agent, asked.metadata or {})
+        asked, items, headers = await read_items(request, Creation)
+        agent = asked.agent or asked.model or ""
+        entry = await archive.create(who(request), agent, asked.metadata or {}, items)
         return JSONResponse(conversation_body(entry), headers=headers)
 
     @routes.get("/conversations/{conversation_id}", summary="One conversation")
@@ -93,19 +126,40 @@ def router(archive: Archive, front: Front) -> APIRouter:
 
     @routes.get("/conversations/{conversation_id}/items", summary="What was said in it")
     async def items(  # type: ignore[reportUnusedFunction]
-        conversation_id: str, request: Request, limit: Limit = 20, order: Order = "desc", after: str = ""
+        conversation_id: str,
+        request: Request,
+        limit: Limit = 20,
+        order: Order = "desc",
+        after: str = "",
+        include: Include = (),
     ) -> dict[str, Any]:
         told = await archive.told(who(request), conversation_id)
         return page([item_body(each) for each in told], limit, order, after)
 
+    @routes.post(
+        "/conversations/{conversation_id}/items",
+        summary="Put something into it, for its agent to be told with the next turn",
+        openapi_extra=body_of(Addition),
+    )
+    async def add(  # type: ignore[reportUnusedFunction]
+        conversation_id: str, request: Request, include: Include = ()
+    ) -> JSONResponse:
+        _, items, headers = await read_items(request, Addition)
+        added = await archive.add(who(request), conversation_id, items)
+        return JSONResponse(list_body([item_body(each) for each in added], more=False), headers=headers)
+
     @routes.get("/conversations/{conversation_id}/items/{item_id}", summary="One thing that was said in it")
     async def item(  # type: ignore[reportUnusedFunction]
+        conversation_id: str, item_id: str, request: Request, include: Include = ()
+    ) -> dict[str, Any]:
+        return item_body(await found(request, conversation_id, item_id))
+
+    @routes.delete("/conversations/{conversation_id}/items/{item_id}", summary="Take something back that was said")
+    async def strike(  # type: ignore[reportUnusedFunction]
         conversation_id: str, item_id: str, request: Request
     ) -> dict[str, Any]:
-        for each in await archive.told(who(request), conversation_id):
-            if item_id_of(each) == item_id:
-                return item_body(each)
-        raise NotFound(f"There is no item {item_id[:80]!r} in this conversation.", code="item_not_found")
+        told = await found(request, conversation_id, item_id)
+        return conversation_body(await archive.strike(who(request), conversation_id, told))
 
     return routes
 
@@ -123,8 +177,45 @@ def parsed(body: bytes, type_: type[T]) -> tuple[T, dict[str, str]]:
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise InvalidRequest(f"The request body is not valid JSON: {error}.", code="invalid_json") from None
     ignored = sorted(fields.keys() - set(type_.__struct_fields__))
-    plain = [name for name in ignored if name.isascii() and name.isprintable()]
-    return read, {"x-frontdesk-ignored-params": ", ".join(plain)[:1000]} if plain else {}
+    return read, reported({}, [name for name in ignored if name.isascii() and name.isprintable()])
+
+
+def reported(headers: dict[str, str], names: Sequence[str]) -> dict[str, str]:
+    """The headers that say what means nothing here, with these names, too."""
+    known = [headers[IGNORED]] if IGNORED in headers else []
+    return {IGNORED: ", ".join([*known, *names])[:1000]} if known or names else {}
+
+
+def told(items: Sequence[InputItem]) -> tuple[list[Item], list[str]]:
+    """What an agent can be told of these, and the kinds of those that it cannot. Raises InvalidRequest."""
+    told = [item for index, each in enumerate(items) if (item := item_of(each, f"items[{index}]"))]
+    return told, kinds("items", [each.type for each in items if isinstance(each, AgentsItem | OtherItem)])
+
+
+def item_of(each: InputItem, where: str) -> Item | None:
+    match each:
+        case InputMessage(role=role, content=said):
+            heard = parts(said, f"{where}.content")
+            if is_empty(heard):
+                raise unsupported(f"{where}.content", "A message needs content.", "invalid_value")
+            if role == "user" or role == "assistant":
+                return Message(role, heard)
+            return Message(cast("Role", "system"), (Text(text_only(heard, where)),))
+        case FunctionCall(call_id=call_id, name=name, arguments=arguments):
+            return ToolCall(call_id, name, arguments)
+        case FunctionCallOutput(call_id=call_id, output=output):
+            return result(call_id, output, where)
+        case ItemReference():
+            raise unsupported(f"{where}.type", "Put the item itself here: references are not followed.")
+        case AgentsItem() | OtherItem():
+            return None
+
+
+async def check_address(front: Front, image: Image) -> None:
+    """A picture elsewhere is fetched when the agent is told of it. Raises InvalidRequest."""
+    scheme = image.url.partition(":")[0].lower()
+    if scheme not in ("http", "https"):
+        await front.fetch_image(image.url, image.param)
 
 
 def invalid(message: str) -> InvalidRequest:

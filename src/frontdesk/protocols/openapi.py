@@ -52,12 +52,11 @@ class Operation:
     errors: tuple[int, ...] = ()
     """Statuses, beside those which every endpoint, or every one with a body or with a name in its path, can answer."""
     also: tuple[int, ...] = ()
-    """Statuses which have the shape of the answer, though they are errors."""
+    """Statuses of errors which may have the shape of the answer."""
     request_headers: tuple[str, ...] = ()
     answer_headers: tuple[str, ...] = ()
     event: type[BaseModel] | None = None
     """What each event of a stream holds, unless it is an error."""
-    last_event: str = ""
     request: type[BaseModel] | None = None
     summary: str = ""
     tag: str = ""
@@ -108,7 +107,6 @@ OPERATIONS: Mapping[str, Operation] = {
         request_headers=TURN_REQUEST_HEADERS,
         answer_headers=TURN_ANSWER_HEADERS,
         event=answers.ChatCompletionChunk,
-        last_event="[DONE]",
         request=chat_completions.ChatCompletionRequest,
         summary="Talk to an agent",
         tag="Chat Completions",
@@ -118,7 +116,6 @@ OPERATIONS: Mapping[str, Operation] = {
         answers.Response,
         media=(JSON, EVENTS),
         event=answers.ResponseStreamEvent,
-        last_event="[DONE]",
         errors=TURN,
         request_headers=TURN_REQUEST_HEADERS,
         answer_headers=TURN_ANSWER_HEADERS,
@@ -131,7 +128,6 @@ OPERATIONS: Mapping[str, Operation] = {
         answers.Response,
         media=(JSON, EVENTS),
         event=answers.ResponseStreamEvent,
-        last_event="[DONE]",
         errors=BACKEND,
     ),
     "DELETE /v1/responses/{response_id}": Operation("delete_response", answers.DeletedResponse, errors=BACKEND),
@@ -161,6 +157,15 @@ OPERATIONS: Mapping[str, Operation] = {
     ),
     "GET /v1/conversations/{conversation_id}/items": Operation(
         "list_conversation_items", answers.Items, errors=BACKEND
+    ),
+    "POST /v1/conversations/{conversation_id}/items": Operation(
+        "create_conversation_items",
+        answers.Items,
+        errors=(409, *BACKEND),
+        answer_headers=("x-frontdesk-ignored-params",),
+    ),
+    "DELETE /v1/conversations/{conversation_id}/items/{item_id}": Operation(
+        "delete_conversation_item", answers.Conversation, errors=(409, *BACKEND)
     ),
     "GET /v1/conversations/{conversation_id}/items/{item_id}": Operation(
         "retrieve_conversation_item", answers.Item, errors=BACKEND
@@ -195,16 +200,16 @@ WITH_A_KEY = (401, 403, 429)
 def codes() -> dict[int, list[str]]:
     """Every code that an error can have, by the status it comes with."""
     found: defaultdict[int, set[str]] = defaultdict(set)
-    for kind in with_kinds(GatewayError):
+    for kind in and_narrower(GatewayError):
         status = next(STATUS[each][0] for each in kind.__mro__ if each in STATUS)
         found[status] |= {kind.code, *BESIDE.get(kind, ())}
     return {status: sorted(names) for status, names in sorted(found.items())}
 
 
-def with_kinds(kind: type[GatewayError]) -> Iterable[type[GatewayError]]:
+def and_narrower(kind: type[GatewayError]) -> Iterable[type[GatewayError]]:
     yield kind
     for narrower in kind.__subclasses__():
-        yield from with_kinds(narrower)
+        yield from and_narrower(narrower)
 
 
 def error(status: int, names: Iterable[str], shapes: "Shapes") -> Schema:
@@ -347,8 +352,9 @@ def described(name: str, found: Schema, shapes: "Shapes") -> Schema:
         statuses |= {413}
     if "{" in name:
         statuses |= {404}
-    responses = {status: {"$ref": f"#/components/responses/Error{status}"} for status in statuses}
-    responses |= {status: answer(operation, shapes) for status in (operation.status, *operation.also)}
+    answered: dict[int, Schema] = {status: {"$ref": f"#/components/responses/Error{status}"} for status in statuses}
+    answered |= {status: answer(operation, shapes, also=(answers.Error,)) for status in operation.also}
+    answered[operation.status] = answer(operation, shapes)
     asker = () if name in OPEN else ASKER_HEADERS
     headers = [request_header(each) for each in ("x-client-request-id", *asker, *operation.request_headers)]
     return {
@@ -358,7 +364,7 @@ def described(name: str, found: Schema, shapes: "Shapes") -> Schema:
         **body,
         "operationId": operation.id,
         "parameters": [*found.get("parameters", ()), *headers],
-        "responses": {str(status): responses[status] for status in sorted(responses)},
+        "responses": {str(status): answered[status] for status in sorted(answered)},
         **({"security": []} if name in OPEN else {}),
     }
 
@@ -367,23 +373,25 @@ def request_body(model: type[BaseModel], shapes: "Shapes") -> Schema:
     return {"required": True, "content": {JSON: {"schema": shapes.of(model)}}}
 
 
-def answer(operation: Operation, shapes: "Shapes") -> Schema:
-    written: dict[str, Schema] = {JSON: shapes.of(operation.answer)} if operation.answer else {}
+def answer(operation: Operation, shapes: "Shapes", also: Sequence[type[BaseModel]] = ()) -> Schema:
+    """`also`: other shapes which the JSON may have."""
+    known: dict[str, Schema] = {HTML: {"type": "string"}, TEXT: {"type": "string"}}
+    if operation.answer:
+        known[JSON] = shapes.either(operation.answer, *also)
     if operation.event:
-        written[EVENTS] = event(operation.event, operation.last_event, shapes)
+        known[EVENTS] = event(operation.event, shapes)
     streams = EVENTS in operation.media
     return {
         "description": "One body, or with `stream: true` server-sent events" if streams else "The answer",
         "headers": referred([*ANSWER_HEADERS, *operation.answer_headers]),
-        "content": {media: {"schema": written.get(media, {"type": "string"})} for media in operation.media},
+        "content": {media: {"schema": known.get(media, {})} for media in operation.media},
     }
 
 
-def event(model: type[BaseModel], last: str, shapes: "Shapes") -> Schema:
+def event(model: type[BaseModel], shapes: "Shapes") -> Schema:
     """One server-sent event, whose data is JSON as text. Before OpenAPI 3.2 a stream's schema is that of its events."""
-    either = {"anyOf": [shapes.of(model), shapes.of(answers.Error)]}
-    held: list[Schema] = [{"type": "string", "contentMediaType": JSON, "contentSchema": either}]
-    data: Schema = {"anyOf": [*held, {"const": last}]} if last else held[0]
+    held = {"type": "string", "contentMediaType": JSON, "contentSchema": shapes.either(model, answers.Error)}
+    data = {"anyOf": [held, {"const": "[DONE]"}]}
     return {"type": "object", "required": ["data"], "properties": {"event": {"type": "string"}, "data": data}}
 
 
@@ -406,6 +414,10 @@ class Shapes:
 
     def of(self, model: type[BaseModel]) -> Schema:
         return lenient(self._references[model, "validation"], ())
+
+    def either(self, *models: type[BaseModel]) -> Schema:
+        found = [self.of(model) for model in models]
+        return found[0] if len(found) == 1 else {"anyOf": found}
 
 
 def lenient(schema: Any, refused: Sequence[Schema]) -> Any:

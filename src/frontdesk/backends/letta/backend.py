@@ -1,8 +1,8 @@
 """Letta as a backend: agents, conversations, turns.
 
 Each turn runs in a Letta conversation (its own history, the agent's shared memory). Client tools travel with the turn,
-so nothing is ever created on the server but conversations. Older agent types, and servers without conversations, have
-one thread per agent.
+so nothing is ever created on the server but conversations, and modern twins of older agents (see `twins`). Those have
+one thread per agent, as all have on a server without conversations.
 """
 
 import asyncio
@@ -21,6 +21,7 @@ from typing import Any, Literal, cast
 import structlog
 
 from frontdesk.backends.letta import encode, settings
+from frontdesk.backends.letta.blocks import Blocks
 from frontdesk.backends.letta.client import LettaClient, Stream
 from frontdesk.backends.letta.failures import AwaitingApproval, WrongCallIds
 from frontdesk.backends.letta.outcome import ACTIVE, Row, of_turn, outcome, untracked
@@ -102,6 +103,7 @@ class LettaSettings:
     busy_seconds: float = 30.0
     memory_seconds: float | None = 5.0  # how long a look at an agent's memory is good for; None leaves prompts alone
     alone: bool = False  # no other process gives turns to the same conversations
+    block_agents: tuple[str, ...] | None = ()  # whose callers' instructions stand in their memory; None means all
     bridge: Literal["twin", "reject"] = "twin"  # what becomes of the caller's tools where an agent is of an older type
 
 
@@ -120,6 +122,7 @@ class LettaBackend:
         self._recorder = recorder
         self._twins = Twins(client)
         self._prompts = Prompts(client, settings.memory_seconds)
+        self._blocks = Blocks(client)
         self._set_to: OrderedDict[str, dict[str, Any]] = OrderedDict()  # conversation → its model and settings
         self._models: tuple[float, Mapping[str, Row]] = (0.0, {})  # until when they are known, and by handle
         self._has_conversations = True
@@ -199,14 +202,13 @@ class LettaBackend:
     # --- conversations -------------------------------------------------------------------------------------------
 
     async def open(self, agent: Agent, turn: Turn) -> Thread:
-        by_twin = agent.bridged and bool(turn.tools)
-        if turn.mode == "single" or not (by_twin or self._separates(agent)):
+        if turn.mode == "single" or not (agent.bridged or self._separates(agent)):
             return OWN_THREAD
         model = await self._model_body(agent, turn.options)
         body = {"summary": LABEL} | model
         try:
             with as_letta_speaks():
-                if by_twin:
+                if agent.bridged:
                     thread = thread_of(await self._twins.open(agent.id, body))
                 else:
                     thread = thread_of(await self._client.post("/v1/conversations/", body, {"agent_id": agent.id}))
@@ -215,7 +217,7 @@ class LettaBackend:
                 return thread
         except EndpointNotFound as error:
             self._has_conversations = False  # a server from before conversations: each agent has one thread
-            if by_twin:
+            if agent.bridged:
                 raise InvalidRequest("This Letta server is too old for the caller's tools.", param="tools") from error
             return OWN_THREAD
 
@@ -386,6 +388,9 @@ class LettaBackend:
         turn's settings then, and its prompt shows the agent's memory as it is."""
         agent, thread = placement.agent, placement.thread
         await asyncio.gather(self._set(turn, agent, thread), self._refreshed(placement))
+        if turn.system_prompt == "block" and thread.own:
+            await self._blocks.show(agent.id, placement.overlay)
+            return ""
         if not placement.overlay:
             return ""
         return f"{await self._prompts.text(agent.id, thread)}\n\n{placement.overlay}"
@@ -581,9 +586,16 @@ class LettaBackend:
         return outcome(untracked(rows[start:]), rows[start:])
 
     async def sweep(self) -> int:
-        """Take away twins which nobody needs. Gives how many that were."""
+        """Take away twins and blocks which nobody needs. Gives how many that were."""
         with as_letta_speaks():
-            return await self._twins.sweep(keep=self._settings.bridge == "twin")
+            return await self._twins.sweep(keep=self._settings.bridge == "twin") + await self._blocks.sweep(
+                self._blocked
+            )
+
+    def _blocked(self, row: Row) -> bool:
+        """Whether callers' instructions stand in this agent's memory."""
+        agents = self._settings.block_agents
+        return agents is None or row["name"] in agents or row["id"] in agents
 
     async def aclose(self) -> None:
         await self._twins.aclose()

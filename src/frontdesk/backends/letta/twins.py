@@ -123,7 +123,9 @@ class Twins:
             twin = await self._found(original.id) or await self._made(original)
             if twin.grown:
                 original = await self._grown(twin, original)
-            return twin if twin.made_from == original.fingerprint else await self._brought_over(twin, original)
+            elif twin.made_from == original.fingerprint:  # others were faster
+                return twin
+            return await self._brought_over(twin, original)
 
     async def _grown(self, twin: Twin, original: Original) -> Original:
         """The agent with the blocks that its twin has made, for the two have one memory."""
@@ -289,7 +291,7 @@ def rules(given: Sequence[Row]) -> list[Row]:
 
 def mark(agent_id: str, made_from: str = "", blocks: Sequence[str] = ()) -> dict[str, Any]:
     """The metadata of a twin: whose it is, from what it was made, and with which blocks."""
-    return {"frontdesk": {"twin_of": agent_id, "made_from": made_from, "blocks": blocks}}
+    return {"frontdesk": {"twin_of": agent_id, "made_from": made_from, "blocks": [*blocks]}}
 
 
 def twin_in(row: Row) -> Twin | None:
