@@ -1,13 +1,21 @@
-"""The composition root: the secret it keeps."""
+"""The composition root: the secret it keeps, and the document that describes all of it."""
 
+import json
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
+from fastapi import FastAPI
+from fastapi.routing import iter_route_contexts
 from pydantic import SecretStr
 
-from frontdesk.app import secret
+import frontdesk
+from frontdesk.app import EXPOSED_HEADERS, create_app, secret
 from frontdesk.config import Settings
+from frontdesk.door import Door
 from frontdesk.gateway import about
+from frontdesk.protocols.openapi import OPERATIONS
 from frontdesk.turn import Turn
 
 
@@ -35,3 +43,78 @@ def test_nothing_is_signed_with_an_empty_secret(tmp_path: Path, content: bytes) 
 def test_metadata_in_the_logs_is_short() -> None:
     turn = Turn("turn_1", "Milo", (), metadata={"n" * 1000: "v" * 1000})
     assert about(turn) == {"metadata": {"n" * 64: "v" * 512}}
+
+
+# --- the document ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def api(tmp_path: Path) -> FastAPI:
+    door = create_app(settings(tmp_path))
+    assert isinstance(door, Door)
+    inner: Any = door.app
+    found = inner._app
+    assert isinstance(found, FastAPI)
+    return found
+
+
+def operations(document: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {
+        f"{method.upper()} {path}": operation
+        for path, methods in document["paths"].items()
+        for method, operation in methods.items()
+    }
+
+
+def test_every_route_is_in_the_document(api: FastAPI) -> None:
+    """But for HEAD, which is GET. Every path may be written with and without /v1: one of the two is described."""
+    routes = {
+        f"{method} {route.path_format or route.path}".replace(" /v1", " ")
+        for route in iter_route_contexts(api.routes)
+        for method in (route.methods or set[str]()) - {"HEAD"}
+    }
+    documented = operations(api.openapi())
+    assert {name.replace(" /v1", " ") for name in documented} == routes - {"GET /docs/oauth2-redirect"}
+    assert set(documented) == set(OPERATIONS)
+
+
+def test_every_operation_names_its_errors_its_headers_and_the_shape_of_its_answer(api: FastAPI) -> None:
+    for name, operation in operations(api.openapi()).items():
+        answers = operation["responses"]
+        errors = {
+            status for status in answers if answers[status].get("$ref") == f"#/components/responses/Error{status}"
+        }
+        assert {"400", "500"} <= errors, name
+        assert operation["summary"], name
+        assert operation["tags"], name
+        assert "422" not in answers, name
+        for status, answer in answers.items():
+            if status not in errors:
+                assert "x-request-id" in answer["headers"], name
+                assert all(media["schema"] for media in answer["content"].values()), name
+
+
+def test_every_reference_in_the_document_leads_somewhere(api: FastAPI) -> None:
+    document = api.openapi()
+    for reference in set(re.findall(r'"\$ref": "#/([^"]+)"', json.dumps(document))):
+        found: Any = document
+        for step in reference.split("/"):
+            found = found[step]
+
+
+def test_the_document_names_exactly_the_error_codes_there_are(api: FastAPI) -> None:
+    responses: dict[str, Any] = api.openapi()["components"]["responses"]
+    named = {code for each in responses.values() for code in re.findall(r"`(\w+)`", each["description"])}
+    package = Path(frontdesk.__file__).parent
+    sources = [
+        path.read_text()
+        for path in package.rglob("*.py")
+        if path.name != "openapi.py" and not {"testing", "demo"} & set(path.relative_to(package).parts)
+    ]
+    given = {code for text in sources for code in re.findall(r'\bcode ?= ?"(\w+)"', text)}
+    assert given - named == set()
+    assert {code for code in named if not any(f'"{code}"' in text for text in sources)} == set()
+
+
+def test_every_header_that_web_pages_may_read_is_described(api: FastAPI) -> None:
+    assert set(EXPOSED_HEADERS) <= set(api.openapi()["components"]["headers"])
