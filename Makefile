@@ -1,6 +1,6 @@
 # Two commands are all the set-up: `make demo` and `make test`. Each gets what it needs by itself.
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test check format bench lock docs clean
+.PHONY: help demo serve test compat check format bench lock docs clean
 
 BIN := .venv/bin
 
@@ -18,6 +18,9 @@ serve: .venv/.ready  ## Serve the Letta agents of LETTA_BASE_URL
 
 test: .venv/.ready  ## All tests, against a real Letta server
 	@$(BIN)/pytest $(ARGS)
+
+compat: .venv/.ready  ## Other people's clients, against a real gateway
+	@$(BIN)/python -m tests.compat $(ARGS)
 
 check: .venv/.ready  ## Format, lint, types, import contracts, generated docs
 	@$(BIN)/ruff format --check .

@@ -200,18 +200,10 @@ def letta_backend(server: LettaServer, settings: Settings, metrics: Metrics | No
             bridge=server.bridge,
             memory_seconds=settings.memory_refresh_seconds if settings.memory_refresh == "changed" else None,
             alone=settings.workers == 1 and not settings.database_url,
-            block_agents=block_agents(settings),
         ),
         LettaClient(server.url, server.api_key.get_secret_value(), server.project, watch),
         Recorder(settings.record_dir),
     )
-
-
-def block_agents(settings: Settings) -> tuple[str, ...] | None:
-    """The agents in whose memory instructions are kept, by name or id; None for all."""
-    if settings.system_prompt == "block" and not settings.remove_system_prompt:
-        return None
-    return tuple(name for name, place in settings.system_prompts.items() if place == "block")
 
 
 def front(settings: Settings, images: ImageFetcher) -> Front:

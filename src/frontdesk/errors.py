@@ -18,6 +18,7 @@
     ├── RateLimited               our own limit; nothing was appended
     ├── Overloaded                more turns in flight than this server takes
     ├── ShuttingDown              this server ends, and the turn with it
+    ├── TurnCancelled             its caller has cancelled it
     ├── StoreUnavailable          our own database cannot be used just now
     └── BackendError              the agent's side failed
         ├── BackendUnavailable    not reached, or it refused before it took the turn
@@ -139,6 +140,10 @@ class Overloaded(RateLimited):
 
 class ShuttingDown(GatewayError):
     code = "server_shutting_down"
+
+
+class TurnCancelled(GatewayError):
+    code = "response_cancelled"
 
 
 class StoreUnavailable(GatewayError):

@@ -34,6 +34,7 @@ from frontdesk.errors import (
     ConversationNotFound,
     GatewayError,
     ShuttingDown,
+    TurnCancelled,
 )
 from frontdesk.policies.admission import Admission
 from frontdesk.policies.options import Rules, settled
@@ -252,7 +253,7 @@ class Run:
             self.turn = turn = replace(self.turn, mode=self._parts.desk.mode(self.turn, agent, mode))
             structlog.contextvars.bind_contextvars(turn=turn.id, agent=agent.name, **about(turn))
             backend = gateway.directory.backend(agent)
-            if task := self._parts.background.task(turn, streaming=self._streaming):
+            if not turn.background and (task := self._parts.background.task(turn, streaming=self._streaming)):
                 text = await self._parts.background.answer(task, backend, agent)
                 if text is not None:
                     yield (TextDelta(text), TurnFinished(StopReason.STOP))
@@ -289,6 +290,9 @@ class Run:
                     self._show(agent, node.conversation, Identity.LINEAGE)
                     self.replayed, self.answered_by = True, node.id
                     self.entered.set()
+                    if self.turn.background:  # whoever comes to hear this one is given that
+                        parts.count_repeat("joined" if node.live else "replayed")
+                        return
                     running = self._gateway.running.get(node.id)
                     joins = running is not None and not running.stopped
                     hear = self._follow(running) if running and joins else replayed(parts.ledger, node.id)
@@ -360,7 +364,7 @@ class Run:
         try:
             if entry.waits:
                 self._entry = entry = await self._wait(ask, entry)
-            async with parts.admission[backend.name].hold():
+            async with parts.admission[backend.name].hold(patient=self.turn.background):
                 placement = await self._place(backend, ask, entry)
                 self._show(ask.agent, entry.conversation.id, placement.identity)
                 submitted = True
@@ -370,11 +374,15 @@ class Run:
                             yield batch
         except BaseException as error:
             if not submitted:
-                why = (
-                    ShuttingDown("The gateway was shut down before this had its turn.") if self._handed_over else error
-                )
-                await finish(self._note_end(entry, why, "failed_before"))
+                await finish(self._note_end(entry, *self._never_begun(error)))
             raise
+
+    def _never_begun(self, error: BaseException) -> tuple[BaseException, Ended]:
+        """Why a turn came to its end before its agent was asked."""
+        if self._handed_over:
+            return ShuttingDown("The gateway was shut down before this had its turn."), "failed_before"
+        cancelled = self.turn.background and self._stopped
+        return (TurnCancelled("This was cancelled."), "cancelled") if cancelled else (error, "failed_before")
 
     async def _wait(self, ask: Ask, entry: Entry) -> Entry:
         """Stand in line. Raises ConversationBusy when that takes too long; nothing was appended then."""
@@ -386,7 +394,8 @@ class Run:
             entry = await parts.ledger.advance(ask, entry)
             return not entry.waits
 
-        if not await parts.line.wait(entry.conversation.id, come, self._gateway.holds(entry)):
+        told, patient = self._gateway.holds(entry), self.turn.background
+        if not await parts.line.wait(entry.conversation.id, come, told, patient=patient):
             raise ConversationBusy(
                 "Another turn of this conversation is still running. Nothing was sent; try again when it has ended.",
                 retry_after_seconds=2,
@@ -626,19 +635,31 @@ class Hearing:
         self._task = asyncio.current_task()
         run, ledger = self._gateway.running.get(self.id), self._gateway.parts.ledger
         finished = False
-        async with aclosing(run.listen() if run else replayed(ledger, self.id)) as heard:
-            async for batch in heard:
-                finished = bool(batch) and isinstance(batch[-1], TurnFinished)
-                yield batch
+        if run:
+            run.rejoin()
+        try:
+            async with aclosing(run.listen() if run else replayed(ledger, self.id)) as heard:
+                async for batch in heard:
+                    finished = bool(batch) and isinstance(batch[-1], TurnFinished)
+                    yield batch
+        finally:
+            if run:
+                run.part()
         if not finished:
-            node = await ledger.node(self.id)
-            trouble, code = (node.trouble, node.error) if node else ("", "")
-            raise AgentFailed(trouble or "This turn came to no answer.", code=code or None)
+            raise came_to_nothing(await ledger.node(self.id))
 
     def leave(self) -> None:
         if self._task and not self.stopped:
             self.stopped = True
             self._task.cancel()
+
+
+def came_to_nothing(node: Node | None) -> GatewayError:
+    """Why a turn has no answer."""
+    if node and node.state == "cancelled":
+        return TurnCancelled("This was cancelled.")
+    trouble, code = (node.trouble, node.error) if node else ("", "")
+    return AgentFailed(trouble or "This turn came to no answer.", code=code or None)
 
 
 async def replayed(ledger: Ledger, turn_id: str) -> AsyncGenerator[Batch, None]:

@@ -146,6 +146,10 @@ class Options:
     names: Mapping[str, str] = field(default_factory=dict[str, str])
     ignored: tuple[str, ...] = ()
 
+    def name(self, ours: str) -> str:
+        """The caller's word for one of ours."""
+        return self.names.get(ours, ours)
+
     @property
     def asked(self) -> tuple[str, ...]:
         """What is asked for, in our words."""
@@ -209,7 +213,7 @@ class Turn:
     options: Options = Options()
     conversation: str = ""  # the caller's pin: free text, or an id of ours
     after: str = ""  # the turn which this one comes after, if the caller says so; then `input` is all that is told
-    receipt: str = ""  # the protocol's own words, kept with the turn for when the caller asks for it by its id
+    receipt: Mapping[str, Any] | None = None  # the protocol's own words, kept for when the caller asks for it by its id
     background: bool = False  # it runs without its caller, who may come to hear it later, from any point on
     signals: Signals = Signals()
     mode: Mode = "auto"

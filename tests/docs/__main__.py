@@ -17,6 +17,7 @@ from pydantic.fields import FieldInfo
 from frontdesk.cli import app
 from frontdesk.cli.settings import variables
 from frontdesk.config import KeySettings, LettaServer, Settings
+from tests.compat import results
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -131,6 +132,7 @@ PARTS: Mapping[str, Callable[[], str]] = {
     "keys": lambda: table(KeySettings),
     "letta": lambda: table(LettaServer),
     "commands": commands,
+    "compat": results.page,
 }
 
 

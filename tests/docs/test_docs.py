@@ -194,7 +194,7 @@ def test_the_example_file_is_complete_and_has_the_defaults() -> None:
     for name in tomllib.loads(text):
         if name != "letta_base_url":  # shown with what an empty one means
             assert getattr(settings, name) == Settings.model_fields[name].get_default(), name
-    named = set(re.findall(r"^(?:# )?([a-z0-9_]+) = ", text, re.MULTILINE)) | set(re.findall(r"\[([a-z]+)\]", text))
+    named = set(re.findall(r"^(?:# )?([a-z0-9_]+) = ", text, re.MULTILINE)) | set(re.findall(r"\[([a-z_]+)\]", text))
     fields = {name for model in (Settings, KeySettings, LettaServer) for name in model.model_fields} - {"scopes"}
     assert named == fields
 

@@ -51,6 +51,7 @@ def frontdesk(
     """The front desk for your agents: Letta agents behind the OpenAI API."""
 
 
-for command in (serve, agents, chat, doctor, demo):
+for command in (serve, chat, doctor, demo):
     app.command()(command)
+app.add_typer(agents, name="agents")
 app.add_typer(conversations, name="conversations")

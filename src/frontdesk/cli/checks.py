@@ -249,7 +249,8 @@ class Doubt:
 def doubts(agent: Agent, seen: Seen, settings: Settings) -> Iterator[Doubt]:
     """What will not work for an agent."""
     row = seen.rows.get(agent.id, {})
-    name = f"{agent.name!r} ({row['agent_type']})" if agent.bridged or not agent.client_tools else repr(agent.name)
+    kind = agent.settings.get("agent_type")
+    name = f"{agent.name!r} ({kind})" if agent.bridged or not agent.client_tools else repr(agent.name)
     for ability in lacking(agent, rules(settings), awaiting_approval(row)):
         yield Doubt(name, f"{ability.name}: {ability.how}", MENDS[ability.name])
     model, embedding = model_of(row), embedding_of(row)

@@ -2,13 +2,11 @@
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
 
-from frontdesk.app import letta_backend
-from frontdesk.backends.letta.backend import LABEL, LettaBackend, seconds
+from frontdesk.backends.letta.backend import LABEL, seconds
 from frontdesk.backends.letta.client import LettaClient
 from frontdesk.backends.letta.twins import tag_of, twin_in
 from frontdesk.cli.letta import (
@@ -28,7 +26,7 @@ from frontdesk.cli.letta import (
 )
 from frontdesk.cli.page import Trouble
 from frontdesk.config import LettaServer, Settings
-from frontdesk.errors import GatewayError, InvalidRequest, NotFound
+from frontdesk.errors import InvalidRequest, NotFound
 from frontdesk.policies.abilities import Ability, abilities
 
 MOST_CONVERSATIONS = 500
@@ -202,6 +200,7 @@ async def painted(house: House, settings: Settings, agent_id: str) -> Portrait:
     awaiting = [tool.name for tool in tools if tool.needs_approval]
     mode = settings.modes.get(row["name"]) or settings.modes.get(agent_id) or settings.conversation_mode
     config: Row = row.get("llm_config") or {}
+    model_settings: Row = row.get("model_settings") or {}
     model = model_of(row) or config.get("model") or ""
     begun = [await made_here(client, each) for each in (agent_id, twin) if each] if modern else []
     return Portrait(
@@ -213,14 +212,16 @@ async def painted(house: House, settings: Settings, agent_id: str) -> Portrait:
         description=row.get("description") or "",
         absent="" if agent else why_absent(row, {}),
         model=model,
-        provider=(row.get("model_settings") or {}).get("provider_type") or "",
+        provider=model_settings.get("provider_type") or "",
         model_known=model in models if models else None,
         context_window=config.get("context_window"),
         embedding=embedding_of(row),
         tags=tuple(row.get("tags") or ()),
         blocks=tuple(
             block_of(block, [each for each in others if each["id"] != agent_id and not twin_in(each)])
-            for block, others in zip(row["blocks"], sharers, strict=True)
+            for block, others in sorted(
+                zip(row["blocks"], sharers, strict=True), key=lambda each: str(each[0]["label"])
+            )
         ),
         tools=tools,
         one_call_at_a_time=any(rule["type"] != APPROVAL for rule in row.get("tool_rules") or ()),
@@ -269,11 +270,9 @@ def own_tools(row: Row) -> tuple[OwnTool, ...]:
 
 def kind(tool: Row) -> str:
     """Where a tool comes from."""
-    match tool:
-        case {"tool_type": "external_mcp"}:
-            told: Row = (tool.get("metadata_") or {}).get("mcp") or {}
-            return f"MCP server {told.get('server_name') or ''}".strip()
-        case {"tool_type": str(told)}:
-            return KINDS.get(told, told.replace("_", " "))
-        case _:
-            return "custom"
+    named = str(tool.get("tool_type") or "custom")
+    if named == "external_mcp":
+        metadata: Row = tool.get("metadata_") or {}
+        server: Row = metadata.get("mcp") or {}
+        return f"MCP server {server.get('server_name') or ''}".strip()
+    return KINDS.get(named, named.replace("_", " "))

@@ -169,7 +169,8 @@ class Desk:
         if overlay and not deliver and not closing:  # an agent answers messages
             instructions, overlay = overlay, ""
         if not deliver and not instructions and not closing:
-            raise InvalidRequest("There is nothing new for the agent: end with a user message.", param="messages")
+            where = turn.options.name("input")
+            raise InvalidRequest("There is nothing new for the agent: end with a user message.", param=where)
         told = await self._attach(deliver)
         return Placement(ask.agent, thread, entry.spot.identity, told, instructions, closing, overlay)
 

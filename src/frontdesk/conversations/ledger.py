@@ -124,9 +124,10 @@ class Ledger:
     async def _claim(self, ask: Ask) -> Claim:
         def enter(tx: Connection) -> Claim:
             claim = earlier(tx, ask, self.owner) or self._enter(tx, ask, spot(tx, ask), None)
-            if ask.turn.receipt:
+            if ask.turn.receipt is not None:
                 answered_by = claim.turn_id if isinstance(claim, Entry) else claim.node.id
-                records.put_receipt(tx, ask.turn.id, ask.turn.principal.id, answered_by, ask.turn.receipt)
+                body = codec.dumped(dict(ask.turn.receipt))
+                records.put_receipt(tx, ask.turn.id, ask.turn.principal.id, answered_by, body)
             return claim
 
         try:

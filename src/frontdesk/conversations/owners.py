@@ -5,6 +5,7 @@ own clock, is dead: nobody's wall clock is asked, so that it may jump. Its turns
 """
 
 import asyncio
+import math
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
@@ -155,8 +156,10 @@ class Line:
         for event in self._waiting.get(conversation_id, ()):
             event.set()
 
-    async def wait(self, conversation_id: str, come: Callable[[], Awaitable[bool]], told: bool) -> bool:
-        """Wait until `come` says that it is our turn. False when that took too long.
+    async def wait(
+        self, conversation_id: str, come: Callable[[], Awaitable[bool]], told: bool, *, patient: bool = False
+    ) -> bool:
+        """Wait until `come` says that it is our turn. False when that took too long, unless one is patient.
 
         `told`: who is before us runs here, and will say when it has ended; else we look for that now and then. Raises
         Overloaded when too many wait in this process.
@@ -165,7 +168,7 @@ class Line:
             raise Overloaded("Too many turns wait on this server. Try again shortly.", retry_after_seconds=2)
         event = asyncio.Event()
         self._waiting.setdefault(conversation_id, set()).add(event)
-        deadline = time.monotonic() + self._wait_seconds
+        deadline = time.monotonic() + (math.inf if patient else self._wait_seconds)
         try:
             while not await come():
                 left = deadline - time.monotonic()

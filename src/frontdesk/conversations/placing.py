@@ -122,7 +122,7 @@ def unknown(ask: Ask) -> Spot:
         case "reject":
             raise InvalidRequest(
                 "This history was not written here, and this server takes up no others. Begin a new chat.",
-                param="messages",
+                param=ask.turn.options.name("input"),
                 code="unknown_history",
             )
 

@@ -4,11 +4,12 @@ Whoever asks finds only what is their own, of agents they may use: that there is
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from sqlalchemy import Connection
 
 from frontdesk.conversations.archive import Told, may_use, told_in
+from frontdesk.conversations.desk import scope_of
 from frontdesk.conversations.ids import Ids
 from frontdesk.errors import TurnNotFound
 from frontdesk.ports import Agents
@@ -16,7 +17,7 @@ from frontdesk.store import codec, records
 from frontdesk.store.codec import Saved
 from frontdesk.store.database import Database
 from frontdesk.store.records import Conversation, Node
-from frontdesk.turn import Principal
+from frontdesk.turn import Agent, Principal
 
 State = Literal["queued", "running", "completed", "cancelled", "failed"]
 
@@ -39,7 +40,7 @@ class Receipt:
 
     turn_id: str
     answered_by: str
-    body: str
+    body: Any
     state: State
     reply: Saved
     code: str
@@ -70,7 +71,7 @@ class Receipts:
         return Receipt(
             turn_id=kept.id,
             answered_by=node.id,
-            body=kept.body,
+            body=codec.loaded(kept.body),
             state=STATES[node.state],
             reply=codec.reply_of(node.reply),
             code=node.error,
@@ -90,8 +91,13 @@ class Receipts:
         def look(tx: Connection) -> list[tuple[Node, Conversation]]:
             nodes = [node for turn_id in turn_ids if (node := records.turn(tx, turn_id))]
             rows = [(node, records.conversation(tx, node.conversation)) for node in nodes]
-            return [(node, row) for node, row in rows if row and row.principal == principal.id]
+            return [(node, row) for node, row in rows if row and node.scope == scope_at(principal, row)]
 
         found = await self._database.read(look)
         usable = [node for node, row in found if await may_use(self._agents, principal, row.backend, row.agent)]
         return [told for node in usable for told in told_in(node)]
+
+
+def scope_at(principal: Principal, row: Conversation) -> str:
+    """What the caller's turns bear in a conversation, be it the agent's one thread, which is nobody's."""
+    return scope_of(principal.id, Agent(row.agent, "", row.backend))

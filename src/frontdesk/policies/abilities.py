@@ -91,7 +91,7 @@ def client_tools(agent: Agent, rules: Rules = BY_DEFAULT, mode: Mode = "auto") -
     if isinstance(found, InvalidRequest):
         return Ability(name, "no", found.message)
     if not agent.bridged:
-        return Ability(name, "yes", "Called in its own loop, several at once if need be.")
+        return Ability(name, "yes", "It may call them, and goes on with what the caller answers.")
     if is_alone(found, agent):
         return Ability(name, "no", "It keeps to its own thread, where its older loop does not see them.")
     return Ability(name, "yes", "Through its twin: a hidden agent with the same memory, in conversations of their own.")
@@ -165,8 +165,8 @@ def structured_output(agent: Agent, rules: Rules = BY_DEFAULT, mode: Mode = "aut
     if is_held(agent, rules, mode):
         return Ability(name, "yes", "Its model is held to the JSON schema.")
     how = "Asked for in words, looked at, and mended once. A strict JSON schema is refused"
-    with_tools = is_held(agent, rules, mode, TOOLS)
-    return Ability(name, "partly", f"{how}{', but with the caller's tools it is held to' if with_tools else ''}.")
+    but = ", but with the caller's tools its model is held to it" if is_held(agent, rules, mode, TOOLS) else ""
+    return Ability(name, "partly", f"{how}{but}.")
 
 
 def is_held(agent: Agent, rules: Rules, mode: Mode, tools: tuple[Tool, ...] = ()) -> bool:

@@ -27,24 +27,25 @@ class Admission:
         return len(self._line)
 
     @asynccontextmanager
-    async def hold(self) -> AsyncGenerator[None, None]:
-        """Hold a place. Raises Overloaded at once when the line is full, or after `wait_seconds` in it."""
+    async def hold(self, *, patient: bool = False) -> AsyncGenerator[None, None]:
+        """Hold a place. Raises Overloaded at once when the line is full, or after `wait_seconds` in it unless one is
+        patient."""
         if self._in_flight < self._max_turns:  # then nobody waits: a place that becomes free goes to the first in line
             self._in_flight += 1
         else:
-            await self._stand_in_line()
+            await self._stand_in_line(None if patient else self._wait_seconds)
         try:
             yield
         finally:
             self._give_on()
 
-    async def _stand_in_line(self) -> None:
+    async def _stand_in_line(self, wait_seconds: float | None) -> None:
         if len(self._line) >= self._max_waiting:
             raise _overloaded()
         loop = asyncio.get_running_loop()
         turn: asyncio.Future[bool] = loop.create_future()
         self._line.append(turn)
-        timer = loop.call_later(self._wait_seconds, self._expire, turn)
+        timer = None if wait_seconds is None else loop.call_later(wait_seconds, self._expire, turn)
         try:
             admitted = await turn
         except asyncio.CancelledError:
@@ -54,7 +55,8 @@ class Admission:
                 self._give_on()
             raise
         finally:
-            timer.cancel()
+            if timer:
+                timer.cancel()
         if not admitted:
             raise _overloaded()
 

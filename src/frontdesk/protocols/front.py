@@ -10,9 +10,9 @@ import msgspec
 from starlette.types import Receive, Scope
 
 from frontdesk.errors import InvalidRequest, RequestTooLarge
+from frontdesk.protocols.requests import checked
 from frontdesk.turn import Content, Image, Item, Message, Principal, Signals, ToolResult
 
-PIN_CHARACTERS = 256
 TEMPORARY = ("temporary:", "local:")
 """So Open WebUI calls chats which it will forget. They are no names: lineage finds such a chat, as long as it lasts."""
 
@@ -119,14 +119,6 @@ def label(scope: Scope, name: bytes) -> str:
 def unless_template(value: str) -> str:
     value = value.strip()
     return "" if "{{" in value or "${" in value else value
-
-
-def checked(value: str, name: str) -> str:
-    if len(value) > PIN_CHARACTERS:
-        raise InvalidRequest(f"{name} is longer than {PIN_CHARACTERS} characters.", param=name)
-    if "\0" in value:
-        raise InvalidRequest(f"{name} holds a NUL character.", param=name)
-    return value
 
 
 def digest(body: bytes) -> str:

@@ -129,11 +129,21 @@ async def pump(run: Speech, receive: Receive, hear: Callable[[Batch], Awaitable[
 class StreamedReply:
     """An ASGI application that sends one turn as server-sent events."""
 
-    def __init__(self, run: Speech, encoder: Encoder, headers: Callable[[], Headers], delivery: Delivery) -> None:
+    def __init__(
+        self,
+        run: Speech,
+        encoder: Encoder,
+        headers: Callable[[], Headers],
+        delivery: Delivery,
+        *,
+        at_once: bool = False,
+    ) -> None:
+        """`at_once`: that there is such a turn is known, and how it goes is for the stream to tell."""
         self._run = run
         self._encoder = encoder
         self._headers = headers
         self._delivery = delivery
+        self._at_once = at_once
         self._committed = False
         self._commit_task: asyncio.Task[None] | None = None
         self._writing = 0
@@ -146,6 +156,8 @@ class StreamedReply:
         loop = asyncio.get_running_loop()
         timer = loop.call_later(self._delivery.commit_wait_seconds, self._commit_late)
         try:
+            if self._at_once:
+                await self._write(b"")
             stayed = await pump(self._run, receive, self._hear)
             if stayed:
                 await self._write(self._encoder.end(), more=False)

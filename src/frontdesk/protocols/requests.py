@@ -19,6 +19,8 @@ TAG = "‹"
 
 NO_SIGNALS = Signals()
 
+PIN_CHARACTERS = 256
+
 
 @dataclass(frozen=True, slots=True)
 class Caller:
@@ -159,3 +161,11 @@ def reads_as_error(content: Sequence[Content]) -> bool:
         return bool(json.loads(text).get("error"))
     except (ValueError, RecursionError):
         return False
+
+
+def checked(value: str, name: str) -> str:
+    if len(value) > PIN_CHARACTERS:
+        raise InvalidRequest(f"{name} is longer than {PIN_CHARACTERS} characters.", param=name)
+    if "\0" in value:
+        raise InvalidRequest(f"{name} holds a NUL character.", param=name)
+    return value

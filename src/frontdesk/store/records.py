@@ -447,7 +447,7 @@ _receipt = select(receipts).where(receipts.c.id == bindparam("id"))
 _add_receipt = insert(receipts)
 _remove_receipt = delete(receipts).where(receipts.c.id == bindparam("id"))
 _note_events = update(receipts).where(receipts.c.turn == bindparam("this")).values(events=bindparam("told"))
-_events = select(receipts.c.events).where(receipts.c.turn == bindparam("turn")).limit(1)
+_events = select(receipts.c.events).where(receipts.c.turn == bindparam("turn"), receipts.c.events != "").limit(1)
 _unwant = update(receipts).where(receipts.c.turn == bindparam("this")).values(unwanted=True)
 _unwanted = (
     select(turns.c.id)
@@ -465,7 +465,8 @@ def receipt(tx: Connection, turn_id: str) -> Receipt | None:
 def put_receipt(tx: Connection, turn_id: str, principal: str, answered_by: str, body: str) -> None:
     """Keep a request, in place of what may have been kept of it before."""
     remove_receipt(tx, turn_id)
-    row = Receipt(turn_id, principal, answered_by, body, events="", unwanted=False, created=time.time())
+    told = events_of(tx, answered_by)
+    row = Receipt(turn_id, principal, answered_by, body, told, unwanted=False, created=time.time())
     tx.execute(_add_receipt, {name: getattr(row, name) for name in Receipt.__slots__})
 
 

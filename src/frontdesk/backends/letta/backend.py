@@ -103,7 +103,6 @@ class LettaSettings:
     busy_seconds: float = 30.0
     memory_seconds: float | None = 5.0  # how long a look at an agent's memory is good for; None leaves prompts alone
     alone: bool = False  # no other process gives turns to the same conversations
-    block_agents: tuple[str, ...] | None = ()  # whose callers' instructions stand in their memory; None means all
     bridge: Literal["twin", "reject"] = "twin"  # what becomes of the caller's tools where an agent is of an older type
 
 
@@ -388,12 +387,11 @@ class LettaBackend:
         turn's settings then, and its prompt shows the agent's memory as it is."""
         agent, thread = placement.agent, placement.thread
         await asyncio.gather(self._set(turn, agent, thread), self._refreshed(placement))
-        if turn.system_prompt == "block" and thread.own:
-            await self._blocks.show(agent.id, placement.overlay)
-            return ""
-        if not placement.overlay:
-            return ""
-        return f"{await self._prompts.text(agent.id, thread)}\n\n{placement.overlay}"
+        if thread.own and (placement.overlay or turn.system_prompt == "block"):
+            in_block = turn.system_prompt == "block"
+            row = await self._blocks.show(agent.id, placement.overlay if in_block else "")
+            return "" if in_block else overlaid(await self._prompts.own(row), placement.overlay)
+        return overlaid(await self._prompts.text(thread), placement.overlay) if placement.overlay else ""
 
     async def _refreshed(self, placement: Placement) -> None:
         agent, thread = placement.agent, placement.thread
@@ -588,14 +586,7 @@ class LettaBackend:
     async def sweep(self) -> int:
         """Take away twins and blocks which nobody needs. Gives how many that were."""
         with as_letta_speaks():
-            return await self._twins.sweep(keep=self._settings.bridge == "twin") + await self._blocks.sweep(
-                self._blocked
-            )
-
-    def _blocked(self, row: Row) -> bool:
-        """Whether callers' instructions stand in this agent's memory."""
-        agents = self._settings.block_agents
-        return agents is None or row["name"] in agents or row["id"] in agents
+            return await self._twins.sweep(keep=self._settings.bridge == "twin") + await self._blocks.sweep()
 
     async def aclose(self) -> None:
         await self._twins.aclose()
@@ -636,6 +627,10 @@ def conversation(thread: Thread) -> str:
 
 def conv(thread: Thread) -> str:
     return f"conv-{thread.id}"
+
+
+def overlaid(prompt: str, text: str) -> str:
+    return f"{prompt}\n\n{text}"
 
 
 def turned(rows: Sequence[Row]) -> list[Row]:

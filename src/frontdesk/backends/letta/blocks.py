@@ -5,7 +5,8 @@ finds it after any crash, and what it holds is compared with what it is to hold,
 look. A turn without instructions empties it: the next caller must not read what the one before has written.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import asyncio
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -22,19 +23,24 @@ LABEL = "frontdesk_instructions"
 DESCRIPTION = "What the one who speaks to you now has asked of you. Follow it in your answers."
 ROOM = 100_000  # characters, for show: Letta does not hold anybody to it
 
+PATIENCE_SECONDS = 5.0
+"""How long a block may be without its agent. It takes a fifth of a second."""
+
 
 class Blocks:
-    def __init__(self, client: LettaClient) -> None:
+    def __init__(self, client: LettaClient, patience_seconds: float = PATIENCE_SECONDS) -> None:
         self._client = client
+        self._patience_seconds = patience_seconds
 
-    async def show(self, agent_id: str, instructions: str) -> None:
-        """Have the agent see these instructions, and no others, in its own thread."""
+    async def show(self, agent_id: str, instructions: str) -> Row:
+        """Have the agent see these instructions, and no others, in its own thread. Gives the agent."""
         row: Row = await self._client.get(f"/v1/agents/{agent_id}", {"include": "agent.blocks"})
         found = next((block for block in row.get("blocks") or () if block["label"] == LABEL), None)
         if found is None and instructions:
             await self._attach(agent_id, instructions)
         elif found is not None and found["value"] != instructions:  # Letta compiles the prompt anew by itself
             await self._client.patch(f"/v1/blocks/{found['id']}", {"value": instructions})
+        return row
 
     async def _attach(self, agent_id: str, instructions: str) -> None:
         """Attached, it changes nothing for the model; written to, it does. So a crash in between leaves nothing that
@@ -44,22 +50,24 @@ class Blocks:
         await self._client.patch(f"/v1/agents/{agent_id}/core-memory/blocks/attach/{block['id']}", None)
         await self._client.patch(f"/v1/blocks/{block['id']}", {"value": instructions})
 
-    async def sweep(self, keeps: Callable[[Row], bool]) -> int:
-        """Delete such blocks of all agents but those that keep theirs, and those which a crash has left without an
-        agent. Gives how many that were."""
-        blocks: Sequence[Row] = await self._client.get("/v1/blocks/", {"label": LABEL, "limit": 1000})
-        deleted = 0
-        for block in blocks:
-            path = f"/v1/blocks/{block['id']}"
-            agents: Sequence[Row] = ()
+    async def sweep(self) -> int:
+        """Delete such blocks which a crash has left without an agent. Gives how many that were.
+
+        Not those of agents, of whatever setting here: another server may use them.
+        """
+        found = await self._without_agent()
+        if not found:
+            return 0
+        await asyncio.sleep(self._patience_seconds)  # one may have been made just now, and not be attached yet
+        left = found & await self._without_agent()
+        for block_id in left:
             with suppress(NotFound):
-                agents = await self._client.get(f"{path}/agents")
-            if any(keeps(agent) for agent in agents):
-                continue
-            with suppress(NotFound):
-                await self._client.delete(path)
-                deleted += 1
-            for agent in agents:
-                await self._client.post("/v1/conversations/default/recompile", {"agent_id": agent["id"]})
-                log.info("instructions are taken out of an agent's memory", agent=agent["name"])
-        return deleted
+                await self._client.delete(f"/v1/blocks/{block_id}")
+                log.info("a block that belonged to nobody is deleted", block=block_id)
+        return len(left)
+
+    async def _without_agent(self) -> set[str]:
+        rows: Sequence[Row] = await self._client.get(
+            "/v1/blocks/", {"label": LABEL, "connected_to_agents_count_lt": 1, "limit": 1000}
+        )
+        return {row["id"] for row in rows}

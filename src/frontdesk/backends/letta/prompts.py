@@ -89,18 +89,16 @@ class Prompts:
             text = await self._recompiled(thread)
         self._keep(thread, Compiled(text if known.text else "", memory.mark))
 
-    async def text(self, agent_id: str, thread: Thread) -> str:
+    async def text(self, thread: Thread) -> str:
         """A conversation's prompt as it is now. Raises BackendUnavailable if Letta does not tell it."""
-        if thread.own:
-            return await self._own(agent_id)
         known = self._compiled.get(thread.id, Compiled())
         if not known.text:
             known = replace(known, text=await self._first(thread))
         self._keep(thread, known)
         return known.text or untold()
 
-    async def _own(self, agent_id: str) -> str:
-        row: Row = await self._client.get(f"/v1/agents/{agent_id}")
+    async def own(self, row: Row) -> str:
+        """The same of an agent's own thread, which Letta compiles anew by itself."""
         ids: Sequence[str] = row.get("message_ids") or ()
         return prompt_in(await self._client.get(f"/v1/messages/{ids[0]}")) or untold() if ids else untold()
 
@@ -112,16 +110,17 @@ class Prompts:
         try:
             return str(await self._client.post(f"/v1/conversations/conv-{thread.id}/recompile"))
         except EndpointNotFound:
-            self._refresh_seconds = None  # a server that cannot do that
+            self._refresh_seconds = None
             return ""
 
     async def _memory(self, agent_id: str, good_for_seconds: float) -> Memory | None:
-        """None where the server does not show it."""
+        """None where the server does not show it; it is not asked again then."""
         known = self._memories.get(agent_id)
         if known and time.monotonic() < known.seen + good_for_seconds:
             return known
         row: Row = await self._client.get(f"/v1/agents/{agent_id}", {"include": "agent.blocks"})
         if not isinstance(blocks := row.get("blocks"), list):
+            self._refresh_seconds = None
             return None
         found = memory_of(row.get("system") or "", blocks, time.monotonic())  # pyright: ignore[reportUnknownArgumentType]
         self._memories[agent_id] = found

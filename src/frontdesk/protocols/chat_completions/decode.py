@@ -48,6 +48,9 @@ from frontdesk.turn import (
     Turn,
 )
 
+NAMES = {"input": "messages", "format": "response_format", "must_call": "tool_choice"}
+"""What is called otherwise in a chat."""
+
 REPORTED = ("web_search_options", "moderation")
 """Accepted, but for the agent itself to decide: listed in `x-frontdesk-ignored-params`."""
 
@@ -113,7 +116,7 @@ def options(request: ChatCompletionRequest) -> Options:
         format=json_format(request.response_format),
         parallel_tool_calls=request.parallel_tool_calls,
         must_call=must_call(request.tool_choice),
-        names={"max_output_tokens": limit, "format": "response_format", "must_call": "tool_choice"},
+        names={**NAMES, "max_output_tokens": limit},
         ignored=reported(request),
     )
 

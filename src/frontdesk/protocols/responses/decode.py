@@ -14,6 +14,7 @@ from frontdesk.protocols.items import TURN, body_of, place_in_turn, place_of_run
 from frontdesk.protocols.requests import (
     Caller,
     check_names,
+    checked,
     chosen,
     is_empty,
     missing,
@@ -129,7 +130,7 @@ def response_id(turn_id: str) -> str:
 
 def conversation(request: ResponsesRequest) -> str:
     named = request.conversation
-    return named if isinstance(named, str) else named.id if named else ""
+    return checked(named if isinstance(named, str) else named.id if named else "", "conversation")
 
 
 def stores(request: ResponsesRequest) -> bool:
@@ -276,7 +277,8 @@ def split(request: ResponsesRequest, found: Sequence[Piece]) -> tuple[tuple[Item
         return (), only_new(found)
     past = max((index + 1 for index, each in enumerate(found) if each.agents), default=0)
     late = late_results(found[:past])
-    history = [each.item for each in found[:past] if each.item and each.item not in late]
+    new = {id(item) for item in late}
+    history = [each.item for each in found[:past] if each.item and id(each.item) not in new]
     return tuple(history), (*late, *(each.item for each in found[past:] if each.item))
 
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from frontdesk.errors import AgentFailed, GatewayError
+from frontdesk.errors import AgentFailed, GatewayError, TurnCancelled
 from frontdesk.protocols.items import body_of, item_id, pair_bodies
 from frontdesk.protocols.openai_errors import body_of as error_body
 from frontdesk.stream import Frame, Frames, PartDelta, PartFinished, PartStarted, Reply
@@ -242,8 +242,11 @@ class EventEncoder:
         self._number = max(self._number, self._after + 1)
         said = error_body(error)["error"]
         told = {"code": said["code"], "message": said["message"], "param": said["param"]}
-        why = failure(error.public_code, error.message)
-        response = whole(self._head, "failed", self._items(), error=why)
+        if isinstance(error, TurnCancelled):
+            response = whole(self._head, "cancelled", self._items())
+        else:
+            why = failure(error.public_code, error.message)
+            response = whole(self._head, "failed", self._items(), error=why)
         return self._event("error", told) + self._event("response.failed", {"response": response}) + DONE
 
     def end(self) -> bytes:

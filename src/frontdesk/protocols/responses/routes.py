@@ -3,7 +3,6 @@
 Source: https://platform.openai.com/docs/api-reference/responses
 """
 
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -55,6 +54,9 @@ from frontdesk.protocols.responses.encode import (
 from frontdesk.protocols.responses.schema import ResponsesRequest
 from frontdesk.turn import Item, Part, Principal, Turn
 
+MAX_TURNS_NAMED = 1000
+"""By item references, in one request: each is a look into the store."""
+
 Include = Annotated[Sequence[str], Query(alias="include[]")]
 
 
@@ -94,12 +96,15 @@ class Responses:
         if not stores(request):
             return turn
         told = given(request, turn_id, referenced)
-        return replace(turn, receipt=receipt_of(Asked(int(time.time()), echo(request), told)))
+        return replace(turn, receipt=msgspec.structs.asdict(Asked(now(), echo(request), told)))
 
     async def _referenced(self, principal: Principal, request: ResponsesRequest) -> dict[str, Item | Part]:
         """The items which a request names by their ids, of those that are the caller's."""
         places = {item_id: place for item_id in references(request) if (place := place_in_turn(item_id))}
-        told = await self.receipts.told(principal, {turn for turn, _, _ in places.values()}) if places else ()
+        turns = {turn for turn, _, _ in places.values()}
+        if len(turns) > MAX_TURNS_NAMED:
+            raise InvalidRequest(f"The input names items of more than {MAX_TURNS_NAMED} responses.", param="input")
+        told = await self.receipts.told(principal, turns) if turns else ()
         by_place = {(each.turn_id, each.side, each.index): each.item for each in told}
         return {item_id: by_place[place] for item_id, place in places.items() if place in by_place}
 
@@ -121,7 +126,8 @@ class Responses:
             return answer_headers(run, began)
 
         if request.stream:
-            return StreamedReply(heard, EventEncoder(head, self.style), headers, self.delivery)
+            encoder = EventEncoder(head, self.style)
+            return StreamedReply(heard, encoder, headers, self.delivery, at_once=heard is not run)
         return PlainReply(heard, lambda reply: reply_body(head, self.style, reply), headers)
 
     async def _begun(self, run: Run, head: Head, request: ResponsesRequest, began: float) -> ASGIApp:
@@ -154,7 +160,7 @@ class Responses:
     def replay(self, receipt: Receipt, after: int | None, include: Sequence[str]) -> ASGIApp:
         """A response as a stream, from its beginning or after an event."""
         encoder = EventEncoder(head_of(receipt, include), self.style, after=after)
-        return StreamedReply(self.gateway.hear(receipt.answered_by), encoder, list, self.delivery)
+        return StreamedReply(self.gateway.hear(receipt.answered_by), encoder, list, self.delivery, at_once=True)
 
     async def cancel(self, principal: Principal, turn_id: str) -> dict[str, Any]:
         """Raises TurnNotFound, InvalidRequest for a response which its client waits for."""
@@ -175,13 +181,8 @@ class Asked(msgspec.Struct):
     input: list[dict[str, Any]]
 
 
-def receipt_of(asked: Asked) -> str:
-    """As text. A lone surrogate, which JSON allows and no database takes, becomes a question mark."""
-    return json.dumps(msgspec.structs.asdict(asked), ensure_ascii=False).encode("utf-8", "replace").decode()
-
-
 def asked_of(receipt: Receipt) -> Asked:
-    return msgspec.json.decode(receipt.body, type=Asked)
+    return msgspec.convert(receipt.body, Asked)
 
 
 def head_of(receipt: Receipt, include: Sequence[str] = ()) -> Head:
