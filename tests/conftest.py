@@ -14,18 +14,20 @@ from frontdesk.testing import ScriptedModel
 from tests.served import Served, served
 
 MODEL = "openai-proxy/scripted"
+OTHER_MODEL = "understudy"
 
 
 @pytest.fixture(scope="session")
 def model() -> Generator[ScriptedModel]:
-    with ScriptedModel() as scripted:
+    with ScriptedModel(models=("scripted", OTHER_MODEL)) as scripted:
         yield scripted
 
 
 @pytest.fixture(scope="session")
 def letta(model: ScriptedModel, tmp_path_factory: pytest.TempPathFactory) -> Generator[LocalLetta]:
     """One Letta server for the whole run: it takes most of a minute to start."""
-    options = LettaOptions(model_base_url=model.base_url)
+    stdio = {"MCP_DISABLE_STDIO": "false"}  # it takes no MCP servers on loopback
+    options = LettaOptions(model_base_url=model.base_url, extra_env=stdio)
     with LocalLetta(tmp_path_factory.mktemp("letta"), options) as server:
         yield server
 

@@ -116,13 +116,7 @@ def create_app(settings: Settings) -> ASGIApp:
             },
             tap=lambda turn, agent: metrics.turn(agent.backend, agent.name),
             count_repeat=metrics.repeat,
-            rules=Rules(
-                settings.strict_params,
-                settings.remove_system_prompt,
-                settings.system_prompt,
-                settings.system_prompts,
-                settings.model_choices,
-            ),
+            rules=rules(settings),
             grace_seconds=settings.grace_seconds,
         )
     )
@@ -164,7 +158,7 @@ def create_app(settings: Settings) -> ASGIApp:
         app.router.routes.append(Route(f"{prefix}/chat/completions", chat, methods=["POST"]))
         app.router.routes.append(Route(f"{prefix}/responses", responses, methods=["POST"]))
         app.include_router(responses_routes.router(responses), prefix=prefix, include_in_schema=bool(prefix))
-        app.include_router(models.router(directory), prefix=prefix, include_in_schema=bool(prefix))
+        app.include_router(models.router(directory, rules(settings)), prefix=prefix, include_in_schema=bool(prefix))
         app.include_router(conversations.router(archive, entrance), prefix=prefix, include_in_schema=bool(prefix))
         app.include_router(about.router(directory, gateway, metrics), prefix=prefix, include_in_schema=not prefix)
     describe(app)
@@ -181,6 +175,17 @@ def create_app(settings: Settings) -> ASGIApp:
         allow_methods=["*"],
         allow_headers=["*"],
         expose_headers=EXPOSED_HEADERS,
+    )
+
+
+def rules(settings: Settings) -> Rules:
+    """What of callers' wishes is carried out here."""
+    return Rules(
+        settings.strict_params,
+        settings.remove_system_prompt,
+        settings.system_prompt,
+        settings.system_prompts,
+        settings.model_choices,
     )
 
 

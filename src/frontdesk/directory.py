@@ -157,6 +157,13 @@ class Directory:
             )
         return allowed[0], mode
 
+    async def find_for_turn(self, model: str, principal: Principal) -> tuple[Agent, Mode, str]:
+        """The same, and the model that the turn is to have: `Name@provider/model`. A name may hold such a thing too."""
+        name, _, chosen = model.rpartition("@")
+        if "/" in chosen and not self._known(model) and any(self._known(stem) for stem, _ in suffixed(name)):
+            return (*await self.find(name, principal), chosen)
+        return (*await self.find(model, principal), "")
+
     async def _meant(self, model: str) -> tuple[list[Agent], Mode]:
         """The agents of a model string and its mode: from the listing, else asked for. A suffix may be a name's own."""
         readings: list[tuple[str, Mode]] = []

@@ -221,7 +221,7 @@ class Run:
         self._task: asyncio.Task[object] | None = None
         self._entry: Entry | None = None
         self._followed: Run | None = None  # the turn of which this one is a repetition
-        self._broadcast = Broadcast()
+        self._broadcast = Broadcast(exact=turn.background)
         self._system = ""  # fingerprint of the instructions that the conversation was given before
         self._calls: dict[str, str] = {}  # the backend's id of each tool call by ours
         self._grace: asyncio.TimerHandle | None = None
@@ -244,13 +244,26 @@ class Run:
 
     async def batches(self) -> AsyncGenerator[Batch, None]:
         """What the agent says. Raises GatewayError; ends early and quietly when it was stopped after `leave`."""
+        try:
+            async with aclosing(self._batches()) as batches:
+                async for batch in batches:
+                    yield batch
+        except BaseException as error:
+            self._broadcast.end(error)
+            raise
+        finally:
+            self._broadcast.end()
+
+    async def _batches(self) -> AsyncGenerator[Batch, None]:
         self._task = asyncio.current_task()
         gateway = self._gateway
         gateway.began(self)
         agent: Agent | None = None
         try:
-            agent, mode = await gateway.directory.find(self.turn.agent, self.turn.principal)
+            agent, mode, model = await gateway.directory.find_for_turn(self.turn.agent, self.turn.principal)
             self.turn = turn = replace(self.turn, mode=self._parts.desk.mode(self.turn, agent, mode))
+            if model:
+                self.turn = turn = replace(turn, options=replace(turn.options, model=model))
             structlog.contextvars.bind_contextvars(turn=turn.id, agent=agent.name, **about(turn))
             backend = gateway.directory.backend(agent)
             if not turn.background and (task := self._parts.background.task(turn, streaming=self._streaming)):
@@ -318,9 +331,10 @@ class Run:
                         await parts.ledger.withdraw(entry)
                         ask = replace(ask, agent=replace(agent, conversations=False, bridged=False))
                     except ConversationNotFound:  # somebody has deleted it at the backend
-                        await parts.ledger.lose(entry)
                         if ask.named or not entry.conversation.thread:
+                            await parts.ledger.lose(entry)
                             raise
+                        await parts.ledger.renew(entry)
 
     def _show(self, agent: Agent, conversation_id: str, identity: Identity) -> None:
         self.conversation_id = self._parts.desk.conversation_id(self.turn, agent, conversation_id)
@@ -358,7 +372,7 @@ class Run:
     async def _enter(self, backend: Backend, ask: Ask, entry: Entry) -> AsyncGenerator[Batch, None]:
         """From its row in the ledger to the end of that row, whatever comes between."""
         parts, gateway = self._parts, self._gateway
-        self._entry, self._broadcast = entry, Broadcast(exact=self.turn.background)
+        self._entry = entry
         gateway.running[self.turn.id] = self
         submitted = False
         try:
@@ -478,7 +492,7 @@ class Run:
         """
         parts = self._parts
         self._broadcast.keep(last)
-        system = "" if end.condensed else fingerprint(self.turn.instructions) or self._system
+        system = "" if end.condensed else fingerprint(placement.instructions) or self._system
         reply = Saved(self._broadcast.parts(), end, self._calls)
         settles = parts.snapshots.wanted(entry, placement.thread, reply)
         try:
@@ -555,7 +569,6 @@ class Run:
         if self._note:
             self._note.cancel()
         self._gateway.running.pop(self.turn.id, None)
-        self._broadcast.end(error)
         if self._entry:
             self._parts.line.move(self._entry.conversation.id)
 

@@ -30,7 +30,8 @@ class Image:
 
 Content = Text | Image
 
-Role = Literal["user", "assistant"]
+Role = Literal["user", "assistant", "system"]
+"""`system` only of what was put into a conversation by hand: a request's own instructions are the turn's."""
 
 # --- what a transcript holds -------------------------------------------------------------------------------------
 

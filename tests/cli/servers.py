@@ -152,19 +152,29 @@ def row(number: int, name: str, agent_type: str = "letta_v1_agent") -> dict[str,
 
 @dataclass
 class StubLetta:
-    """What the doctor asks of a Letta server."""
+    """What the doctor and `agents show` ask of a Letta server."""
 
     rows: list[dict[str, Any]] = field(default_factory=lambda: [row(1, "Milo")])
     password: str = ""
     conversations: bool = True
+    redis: bool = True
     health: Any = field(default_factory=lambda: {"version": "0.16.7", "status": "ok"})
+    models: list[str] = field(default_factory=lambda: ["openai-proxy/scripted"])
+    embeddings: list[str] = field(default_factory=lambda: ["letta/letta-free"])
+    summaries: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
+    """The summaries of conversations, by agent."""
 
     def app(self) -> web.Application:
         app = web.Application()
         app.router.add_get("/v1/health/", self._health)
         app.router.add_get("/v1/agents/", self._agents)
         app.router.add_get("/v1/agents/count", self._count)
+        app.router.add_get("/v1/agents/{id}", self._agent)
+        app.router.add_get("/v1/blocks/{id}/agents", self._sharing)
         app.router.add_get("/v1/conversations/", self._conversations)
+        app.router.add_post("/v1/conversations/{id}/stream", self._stream)
+        app.router.add_get("/v1/models/", self._models)
+        app.router.add_get("/v1/models/embedding", self._embeddings)
         return app
 
     def _check(self, request: web.Request) -> None:
@@ -176,14 +186,41 @@ class StubLetta:
 
     async def _agents(self, request: web.Request) -> web.Response:
         self._check(request)
-        return web.json_response([] if "after" in request.query else self.rows)
+        name, tags = request.query.get("name"), set(request.query.getall("tags", ()))
+        hidden = "show_hidden_agents" in request.query
+        rows = [row for row in self.rows if name in (None, row["name"]) and (hidden or not row.get("hidden"))]
+        rows = [row for row in rows if not tags or tags & set(row.get("tags") or ())]
+        return web.json_response([] if "after" in request.query else rows)
 
     async def _count(self, request: web.Request) -> web.Response:
         self._check(request)
         return web.json_response(len(self.rows))
 
+    async def _agent(self, request: web.Request) -> web.Response:
+        self._check(request)
+        found = next((row for row in self.rows if row["id"] == request.match_info["id"]), None)
+        if found is None:
+            return web.json_response({"detail": "Agent with that ID not found"}, status=404)
+        return web.json_response({"blocks": [], "tools": [], "tags": [], "tool_rules": []} | found)
+
+    async def _sharing(self, request: web.Request) -> web.Response:
+        block = request.match_info["id"]
+        return web.json_response([row for row in self.rows if block in [each["id"] for each in row.get("blocks", ())]])
+
     async def _conversations(self, request: web.Request) -> web.Response:
         self._check(request)
         if not self.conversations:
             return web.json_response({"detail": "Not Found"}, status=404)
-        return web.json_response([])
+        return web.json_response(
+            [{"summary": each} for each in self.summaries.get(request.query.get("agent_id", ""), ())]
+        )
+
+    async def _stream(self, request: web.Request) -> web.Response:
+        detail = "No active runs found." if self.redis else "Background streaming requires Redis to be running."
+        return web.json_response({"detail": detail}, status=400 if self.redis else 503)
+
+    async def _models(self, request: web.Request) -> web.Response:
+        return web.json_response([{"handle": each} for each in self.models])
+
+    async def _embeddings(self, request: web.Request) -> web.Response:
+        return web.json_response([{"handle": each} for each in self.embeddings])

@@ -116,11 +116,51 @@ def test_agents_that_cause_trouble_are_named(letta: Letta, run: Run) -> None:
     assert "2 agents are called 'Milo'" in result.stdout
     assert row(2, "")["id"] in result.stdout
     assert "'demo1' contains o1" in result.stdout
-    assert "'Old' is a memgpt_v2_agent" in result.stdout
+    assert "'Old' (memgpt_v2_agent): conversations: One thread for all callers" in result.stdout
     assert "The alias 'gpt-4o' means 'Nobody'" in result.stdout
     assert "4 agents of 4 served" in result.stdout
     assert "'fine'" not in result.stdout
     assert result.exit_code == 0
+
+
+def test_what_cannot_work_for_agents_is_told_once_for_all_of_them(letta: Letta, run: Run) -> None:
+    rules = [{"type": "requires_approval", "tool_name": "pay"}, {"type": "exit_loop", "tool_name": "rest"}]
+    letta[0].rows = [row(number, f"Agent {number}") | {"tool_rules": rules} for number in range(1, 6)]
+    letta[0].rows[0] |= {"model": "openai/gone"}
+    letta[0].rows[1] |= {"embedding_config": None, "embedding": None}
+    letta[0].rows[2] |= {"embedding_config": {"handle": "openai/gone-too"}}
+    result = run("doctor", "--no-turn", LETTA_BASE_URL=letta[1])
+    told = [line for line in result.stdout.splitlines() if line.startswith("warn")]
+    assert len(told) == 4
+    assert "'Agent 1', 'Agent 2', 'Agent 3' and 2 more: own tools: pay waits for a person" in told[0]
+    assert "'Agent 1': The server offers no model 'openai/gone'" in told[1]
+    assert "'Agent 2': No embedding model" in told[2]
+    assert "'Agent 3': The server offers no embedding model 'openai/gone-too'" in told[3]
+    assert result.exit_code == 0
+
+
+def test_settings_under_which_an_agent_refuses_everybody_are_told(letta: Letta, run: Run) -> None:
+    result = run("doctor", "--no-turn", LETTA_BASE_URL=letta[1], FRONTDESK_SYSTEM_PROMPT="block")
+    assert "'Milo': system prompts: The agent 'Milo' is set up with system_prompt = block" in result.stdout
+
+
+def test_a_server_without_redis_and_an_old_one_are_warned_of(letta: Letta, run: Run) -> None:
+    letta[0].redis = False
+    letta[0].health["version"] = "0.16.4"
+    result = run("doctor", "--no-turn", LETTA_BASE_URL=letta[1])
+    assert "older than 0.16.7" in result.stdout
+    assert "LETTA_REDIS_HOST" in result.stdout
+    letta[0].redis, letta[0].health["version"] = True, "0.17.0"
+    assert marks(run("doctor", "--no-turn", LETTA_BASE_URL=letta[1]).stdout)["letta"] == "ok"
+
+
+def test_the_trial_goes_to_an_agent_in_whose_memory_it_does_not_stay(
+    letta: Letta, gateway: StubGateway, run: Run
+) -> None:
+    letta[0].rows = [row(1, "Old", "memgpt_v2_agent"), row(2, "Milo")]
+    gateway.agents = [served("Old"), served("Milo")]
+    assert run("doctor", "--url", gateway.url, LETTA_BASE_URL=letta[1]).exit_code == 0
+    assert [body["model"] for body in gateway.bodies] == ["Milo"]
 
 
 def test_settings_that_may_not_be_meant(letta: Letta, run: Run, tmp_path: Path) -> None:

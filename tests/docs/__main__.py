@@ -101,7 +101,8 @@ def named_commands() -> dict[str, Any]:
     named: dict[str, Any] = {}
     for name, each in group.commands.items():
         within: dict[str, Any] = getattr(each, "commands", {"": each})
-        named |= {f"{name} {inner}".strip(): one for inner, one in within.items()}
+        alone = {"": each} if getattr(each, "invoke_without_command", False) else {}
+        named |= {f"{name} {inner}".strip(): one for inner, one in (alone | within).items()}
     return named
 
 

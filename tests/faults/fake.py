@@ -68,6 +68,9 @@ def failed(kind: str, detail: str = "", message: str = "") -> bytes:
 
 
 DONE = b"data: [DONE]\n\n"
+PROMPT = "You are an agent."
+"""What each agent was made with; it begins every conversation."""
+PROMPT_ROW: dict[str, Any] = {"id": "message-0", "message_type": "system_message", "content": PROMPT}
 KEPT = b": kept\n\n"
 """A step ends here, and is kept whatever becomes of the turn. To clients it is a comment."""
 
@@ -269,7 +272,10 @@ class FakeLetta:
         chosen = ids[-limit:] if newest_first or request.match_info["id"] == "default" else ids[:limit]
         if newest_first and request.match_info["id"] != "default":
             chosen.reverse()
-        return web.json_response([row for each in chosen for row in rows if row["id"] == each])
+        told = [row for each in chosen for row in rows if row["id"] == each]
+        if request.query.get("order") == "asc" and not after:
+            told = [PROMPT_ROW, *told][:limit]
+        return web.json_response(told)
 
     # --- turns ---------------------------------------------------------------------------------------------------
 

@@ -1,5 +1,7 @@
 """/v1/conversations, as the official client sees it; and that nobody else does."""
 
+import asyncio
+import base64
 import hashlib
 import uuid
 from collections.abc import AsyncGenerator, Callable, Generator
@@ -190,29 +192,26 @@ async def test_the_agent_may_be_called_model_as_elsewhere(anne: AsyncOpenAI) -> 
     assert (made.model_extra or {})["agent"] == "Otis"
 
 
-async def test_without_an_agent_no_conversation_is_made(anne: AsyncOpenAI) -> None:
-    with pytest.raises(openai.BadRequestError) as info:
-        await anne.conversations.create()
-    assert (info.value.param, info.value.code) == ("agent", "missing_required_parameter")
-    assert "GET /v1/models" in info.value.message
-
-
 async def test_no_conversation_is_made_with_an_agent_that_is_not_there(anne: AsyncOpenAI) -> None:
     with pytest.raises(openai.NotFoundError) as info:
         await anne.conversations.create(extra_body={"agent": "Nobody"})
     assert info.value.code == "model_not_found"
 
 
-async def test_items_to_begin_with_are_refused_and_other_fields_reported(anne: AsyncOpenAI) -> None:
-    items: Any = [{"type": "message", "role": "user", "content": "Hello"}]
-    with pytest.raises(openai.BadRequestError) as info:
-        await anne.conversations.create(items=items, extra_body={"agent": "Milo"})
-    assert (info.value.param, info.value.code) == ("items", "unsupported_parameter")
+async def test_fields_that_mean_nothing_are_reported(anne: AsyncOpenAI) -> None:
     made = await anne.conversations.with_raw_response.create(items=[], extra_body={"agent": "Milo", "colour": "red"})
     assert made.headers["x-frontdesk-ignored-params"] == "colour"
+    thought: Any = {"type": "reasoning", "id": "rs_1", "summary": []}
+    made = await anne.conversations.with_raw_response.create(items=[message("kept"), thought])
+    assert made.headers["x-frontdesk-ignored-params"] == "items.reasoning"
+    assert await said(anne, made.parse().id) == [("user", "kept")]
 
 
 # --- items -----------------------------------------------------------------------------------------------------------
+
+
+def message(text: str, role: str = "user") -> Any:
+    return {"type": "message", "role": role, "content": text}
 
 
 async def test_items_have_the_shapes_of_the_responses_api(anne: AsyncOpenAI) -> None:
@@ -295,19 +294,6 @@ async def test_an_item_keeps_its_id_and_is_found_by_it(anne: AsyncOpenAI) -> Non
     assert info.value.code == "item_not_found"
 
 
-async def test_a_history_is_not_changed_item_by_item(anne: AsyncOpenAI) -> None:
-    conversation_id = await talk(anne, "not to be changed")
-    item = (await anne.conversations.items.list(conversation_id)).data[0]
-    added: Any = {"type": "message", "role": "user", "content": "slipped in"}
-    for way in (
-        lambda: anne.conversations.items.create(conversation_id, items=[added]),
-        lambda: anne.conversations.items.delete(item.id or "", conversation_id=conversation_id),
-    ):
-        with pytest.raises(openai.APIStatusError) as info:
-            await way()
-        assert (info.value.status_code, info.value.code) == (405, "method_not_allowed")
-
-
 async def test_a_conversation_can_be_read_while_letta_is_away(tmp_path: Path) -> None:
     with fake_letta() as letta, served(tmp_path, letta_base_url=letta.url) as faked:
         async with faked.client() as client:
@@ -354,6 +340,426 @@ async def test_an_edited_chat_tells_what_was_said_before_the_edit_and_the_other_
     assert [text for role, text in await said(anne, branch) if role == "user"] == ["we share this", "the second try"]
     assert [text for role, text in await said(anne, original) if role == "user"] == ["we share this", "the first try"]
     assert ((await anne.conversations.retrieve(branch)).model_extra or {})["turns"] == 2
+
+
+# --- putting items there ---------------------------------------------------------------------------------------------
+
+
+def given(fake: FakeLetta, marker: str) -> list[tuple[str, str]]:
+    """All that the model was given in the one turn whose last message holds the marker."""
+    (visit,) = fake.visits_with(marker)
+    return visit.heard
+
+
+@requirement("api.conversations")
+async def test_what_was_put_into_a_conversation_is_told_once_and_before_the_next_message(
+    anne: AsyncOpenAI, fake: FakeLetta
+) -> None:
+    conversation_id = await talk(anne, "put: before")
+    first: Any = await anne.conversations.items.create(
+        conversation_id, items=[message("put: one"), message("two", "assistant")]
+    )
+    await anne.conversations.items.create(conversation_id, items=[message("put: three")])
+    assert [item.content[0].text for item in first.data] == ["put: one", "two"]
+    shown = [("user", "put: before"), ("assistant", "You said: put: before")]
+    shown += [("user", "put: one"), ("assistant", "two"), ("user", "put: three")]
+    assert await said(anne, conversation_id) == shown
+
+    assert await talk(anne, "put: four", pin=conversation_id) == conversation_id
+    shown += [("user", "put: four")]
+    assert given(fake, "put: four") == shown
+    shown += [("assistant", "You said: put: four")]
+    assert await talk(anne, "put: five", pin=conversation_id) == conversation_id
+    assert given(fake, "put: five") == [*shown, ("user", "put: five")]
+    assert fake.visits_with("put: five")[0].texts == ["put: five"]
+    assert ((await anne.conversations.retrieve(conversation_id)).model_extra or {})["turns"] == 3
+
+
+@requirement("api.conversations")
+async def test_a_conversation_begins_with_items_and_goes_on_in_the_responses_api(
+    anne: AsyncOpenAI, fake: FakeLetta
+) -> None:
+    items = [message("Speak softly.", "developer"), message("begun: yes"), message("I see.", "assistant")]
+    made = await anne.conversations.create(items=items, metadata={"topic": "it"}, extra_body={"agent": "Milo"})
+    assert (made.metadata, (made.model_extra or {})["title"]) == ({"topic": "it"}, "begun: yes")
+    answer = await anne.responses.create(model="Milo", conversation=made.id, input="begun: and on")
+    assert answer.conversation
+    assert answer.conversation.id == made.id
+    told = [("system", "Speak softly."), ("user", "begun: yes"), ("assistant", "I see.")]
+    assert given(fake, "begun: and on") == [*told, ("user", "begun: and on")]
+    await anne.conversations.items.create(made.id, items=[message("begun: a note")])
+    await anne.responses.create(model="Milo", previous_response_id=answer.id, input="begun: further")
+    assert given(fake, "begun: further")[3:] == [
+        ("user", "begun: and on"),
+        ("assistant", "You said: begun: and on"),
+        ("user", "begun: a note"),
+        ("user", "begun: further"),
+    ]
+
+
+@pytest.mark.parametrize("shows", [False, True], ids=["unseen", "shown"])
+async def test_a_client_that_tells_everything_goes_on_after_what_was_put_there(
+    anne: AsyncOpenAI, fake: FakeLetta, shows: bool
+) -> None:
+    """Whether it shows what it did not say itself, or has never heard of it."""
+    mark = f"all{shows}"
+    conversation_id = await talk(anne, f"{mark}: hello")
+    notes = [("user", f"{mark}: noted"), ("assistant", f"{mark}: answered"), ("user", f"{mark}: at last")]
+    await anne.conversations.items.create(conversation_id, items=[message(text, role) for role, text in notes])
+    before = [("user", f"{mark}: hello"), ("assistant", f"You said: {mark}: hello")]
+    chat = before + (notes if shows else [])
+    for text in ("next", "after that"):
+        chat = [*chat, ("user", f"{mark}: {text}")]
+        messages: Any = [{"role": role, "content": content} for role, content in chat]
+        answer = await anne.chat.completions.with_raw_response.create(model="Milo", messages=messages)
+        assert answer.headers[ID_HEADER] == conversation_id
+        told = given(fake, f"{mark}: {text}")
+        assert told == [*before, *notes, *chat[len(before) + (3 if shows else 0) :]]
+        chat = [*chat, ("assistant", f"You said: {mark}: {text}")]
+    assert await said(anne, conversation_id) == [*before, *notes, *chat[len(before) + (3 if shows else 0) :]]
+
+
+async def test_a_client_that_tells_everything_begins_where_items_were_put(anne: AsyncOpenAI, fake: FakeLetta) -> None:
+    made = await anne.conversations.create(items=[message("start: noted")], extra_body={"agent": "Milo"})
+    chat: Any = [message("start: from elsewhere"), message("Yes.", "assistant"), message("start: go")]
+    answer = await anne.chat.completions.with_raw_response.create(
+        model="Milo", messages=chat, extra_headers={ID_HEADER: made.id}
+    )
+    assert answer.headers[ID_HEADER] == made.id
+    told = ["start: noted", "start: from elsewhere", "Yes.", "start: go"]
+    assert [text for _, text in given(fake, "start: go")] == told
+
+
+async def test_what_was_put_there_is_still_told_after_a_turn_that_failed_or_was_cancelled(
+    anne: AsyncOpenAI, fake: FakeLetta
+) -> None:
+    made = await anne.conversations.create(items=[message("still: noted")], extra_body={"agent": "Milo"})
+    with pytest.raises(openai.APIStatusError):
+        await talk(anne, "still: #cut#", pin=made.id)
+    await anne.conversations.items.create(made.id, items=[message("still: noted, too")])
+    stream = await create(
+        anne,
+        model="Milo",
+        messages=[{"role": "user", "content": "still: #wait#"}],
+        stream=True,
+        extra_headers={ID_HEADER: made.id},
+    )
+    async for chunk in stream:
+        if chunk.choices and chunk.choices[0].delta.content:
+            break
+    await stream.close()
+    patient = anne.with_options(max_retries=5)  # until that turn has ended
+    await patient.conversations.items.create(made.id, items=[message("still: after")])
+    assert await talk(anne, "still: here", pin=made.id) == made.id
+    told = ["still: noted", "still: noted, too", "still: #wait#", "Wait.", "still: after", "still: here"]
+    assert [text for _, text in given(fake, "still: here")] == told
+    assert [text for _, text in await said(anne, made.id)] == [
+        *("still: noted", "still: noted, too", "still: after", "still: here", "You said: still: here")
+    ]
+
+
+async def test_what_was_put_there_outlives_a_restart_and_goes_into_forks(tmp_path: Path) -> None:
+    with fake_letta() as letta:
+        with served(tmp_path, letta_base_url=letta.url) as gateway:
+            async with gateway.client() as client:
+                conversation_id = await talk(client, "before")
+                await client.conversations.items.create(conversation_id, items=[message("noted")])
+        with served(tmp_path, letta_base_url=letta.url) as gateway:
+            async with gateway.client() as client:
+                branch = (await fork(client, conversation_id))["id"]
+                for mark, there in (("in the original", conversation_id), ("in the fork", branch)):
+                    assert await talk(client, mark, pin=there) == there
+                    assert given(letta, mark) == [
+                        *(("user", "before"), ("assistant", "You said: before"), ("user", "noted"), ("user", mark))
+                    ]
+
+
+async def test_pictures_and_tools_are_put_there(anne: AsyncOpenAI, fake: FakeLetta) -> None:
+    pixel = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+    parts = [
+        {"type": "input_text", "text": "Look: "},
+        {"type": "input_image", "image_url": f"data:image/png;base64,{pixel}"},
+    ]
+    call = {"type": "function_call", "call_id": "call_1", "name": "look", "arguments": '{"at":"it"}'}
+    output = {"type": "function_call_output", "call_id": "call_1", "output": "a cat"}
+    items: Any = [{"role": "user", "content": parts}, call, output]  # a message needs no type
+    made = await anne.conversations.create(items=items, extra_body={"agent": "Milo"})
+    listed = (await anne.conversations.items.list(made.id, order="asc")).data
+    assert [item.type for item in listed] == ["message", "function_call", "function_call_output"]
+    await talk(anne, "pictured", pin=made.id)
+    (visit,) = fake.visits_with("pictured")
+    assert visit.body["messages"][0]["content"][1]["source"]["data"] == pixel
+    assert visit.heard[1:] == [("assistant", '[The tool call look({"at":"it"}) returned: a cat]'), ("user", "pictured")]
+
+
+async def test_items_put_there_have_openais_shapes(anne: AsyncOpenAI) -> None:
+    from openai.types.conversations import Conversation, ConversationDeletedResource, ConversationItemList
+
+    def check(shape: Any, answer: Any) -> Any:
+        assert answer.status_code == 200
+        TypeAdapter[Any](shape).validate_python(answer.json(), strict=True)
+        return answer.json()
+
+    items = [message("one"), message("two", "assistant"), message("three", "system")]
+    raw = anne.conversations.with_raw_response
+    made = check(Conversation, (await raw.create(items=items)).http_response)
+    there = made["id"]
+    more = await raw.items.create(there, items=items, include=["reasoning.encrypted_content"])
+    added = check(ConversationItemList, more.http_response)
+    assert [added["first_id"], added["last_id"]] == [added["data"][0]["id"], added["data"][2]["id"]]
+    assert added["has_more"] is False
+    assert [(each["role"], each["status"]) for each in added["data"]] == [
+        *(("user", "completed"), ("assistant", "completed"), ("system", "completed"))
+    ]
+    page = await raw.items.list(there, order="asc", limit=4, include=["message.output_text.logprobs"])
+    first = check(ConversationItemList, page.http_response)
+    rest = await raw.items.list(there, order="asc", limit=4, after=first["last_id"])
+    second = check(ConversationItemList, rest.http_response)
+    assert (first["has_more"], second["has_more"]) == (True, False)
+    assert [*first["data"], *second["data"]][3:] == added["data"]
+    one = await anne.conversations.items.retrieve(added["first_id"], conversation_id=there)
+    assert one.to_dict() == added["data"][0]
+    left = await raw.items.delete(added["first_id"], conversation_id=there)
+    assert check(Conversation, left.http_response)["id"] == there
+    check(Conversation, (await raw.retrieve(there)).http_response)
+    check(Conversation, (await raw.update(there, metadata={"a": "b"})).http_response)
+    check(ConversationDeletedResource, (await raw.delete(there)).http_response)
+
+
+@pytest.mark.parametrize(
+    ("body", "param", "code"),
+    [
+        ({}, "items", "missing_required_parameter"),
+        ({"items": "text"}, "items", "invalid_type"),
+        ({"items": [{"role": "user", "content": "x"}] * 21}, "items", "invalid_value"),
+        ({"items": [{"role": "user"}]}, "items[0].content", "missing_required_parameter"),
+        ({"items": [{"role": "user", "content": ""}]}, "items[0].content", "invalid_value"),
+        ({"items": [{"role": "tool", "content": "x"}]}, "items[0].role", "invalid_value"),
+        ({"items": [{"role": "user", "content": 5}]}, "items[0].content", "invalid_type"),
+        (
+            {"items": [{"role": "user", "content": [{"type": "input_file", "file_id": "f"}]}]},
+            "items[0].content[0].type",
+            "unsupported_content_type",
+        ),
+        (
+            {"items": [{"role": "user", "content": [{"type": "input_image", "image_url": "ftp://there/it.png"}]}]},
+            "items[0].content[0].image_url",
+            "invalid_image_url",
+        ),
+        (
+            {
+                "items": [
+                    {"role": "user", "content": [{"type": "input_image", "image_url": "data:image/png;base64,AAAA"}]}
+                ]
+            },
+            "items[0].content[0].image_url",
+            "invalid_image_url",
+        ),
+        (
+            {"items": [{"type": "function_call_output", "call_id": "call_none", "output": "x"}]},
+            "items[0].call_id",
+            "invalid_value",
+        ),
+        ({"items": [{"type": "item_reference", "id": "msg_0"}]}, "items[0].type", "unsupported_value"),
+    ],
+)
+async def test_items_that_cannot_be_told_are_refused_and_nothing_is_kept(
+    anne: AsyncOpenAI, faked: Served, body: Any, param: str, code: str
+) -> None:
+    made = await anne.conversations.create(extra_body={"agent": "Milo"})
+    ways = [f"/conversations/{made.id}/items", *(["/conversations"] if body else [])]
+    for way in ways:
+        answer = await post(faked, way, json=body)
+        error = answer.json()["error"]
+        assert (answer.status_code, error["param"], error["code"]) == (400, param, code)
+    assert (await anne.conversations.items.list(made.id)).data == []
+
+
+async def test_a_picture_that_is_not_kept_is_refused(anne: AsyncOpenAI) -> None:
+    url = "data:image/gif;base64," + base64.b64encode(b"GIF89a" + bytes(64 * 1024)).decode()
+    picture: Any = {"role": "user", "content": [{"type": "input_image", "image_url": url}]}
+    with pytest.raises(openai.BadRequestError) as info:
+        await anne.conversations.create(items=[picture])
+    assert (info.value.param, info.value.code) == ("items[0].content[0].image_url", "invalid_image_url")
+
+
+async def test_nothing_is_put_where_the_agent_waits_for_tool_results(anne: AsyncOpenAI) -> None:
+    tool: Any = {"type": "function", "function": {"name": "look", "parameters": {"type": "object", "properties": {}}}}
+    messages: Any = [{"role": "user", "content": '#call look {"at":"all"}#'}]
+    asked = await anne.chat.completions.with_raw_response.create(model="Milo", messages=messages, tools=[tool])
+    there = asked.headers[ID_HEADER]
+    item = (await anne.conversations.items.list(there)).data[0]
+    for way in (
+        lambda: anne.conversations.items.create(there, items=[message("meanwhile")]),
+        lambda: anne.conversations.items.delete(item.id or "", conversation_id=there),
+    ):
+        with pytest.raises(openai.ConflictError) as info:
+            await way()
+        assert info.value.response.headers["x-should-retry"] == "false"
+
+
+# --- taking items back -----------------------------------------------------------------------------------------------
+
+
+async def texts(client: AsyncOpenAI, conversation_id: str) -> dict[str, str]:
+    """The ids of the messages of a conversation, by their text."""
+    items: Any = client.conversations.items.list(conversation_id, order="asc")
+    return {item.content[0].text: item.id async for item in items if item.type == "message"}
+
+
+@requirement("api.conversations")
+async def test_what_was_taken_back_is_not_seen_by_the_model_again_and_everything_else_is(
+    anne: AsyncOpenAI, fake: FakeLetta
+) -> None:
+    there = await talk(anne, "back: one", "back: two")
+    thread = fake.visits_with("back: two")[0].conversation
+    ids = await texts(anne, there)
+    for text in ("back: one", "You said: back: two"):
+        left = await anne.conversations.items.delete(ids[text], conversation_id=there)
+        assert left.id == there
+        with pytest.raises(openai.NotFoundError) as info:
+            await anne.conversations.items.retrieve(ids[text], conversation_id=there)
+        assert info.value.code == "item_not_found"
+    assert ((await anne.conversations.retrieve(there)).model_extra or {})["title"] is None, "it was in these words"
+    await eventually(lambda: f"DELETE /v1/conversations/{thread}" in fake.calls)
+    await anne.conversations.items.create(there, items=[message("back: noted")])
+    rest = [("assistant", "You said: back: one"), ("user", "back: two"), ("user", "back: noted")]
+    assert await said(anne, there) == rest
+    with pytest.raises(openai.APIStatusError):
+        await talk(anne, "back: #cut#", pin=there)
+    assert await said(anne, there) == rest
+    assert await talk(anne, "back: three", pin=there) == there
+    assert given(fake, "back: three") == [*rest, ("user", "back: three")]
+    rest += [("user", "back: three"), ("assistant", "You said: back: three")]
+    assert await talk(anne, "back: four", pin=there) == there
+    assert given(fake, "back: four") == [*rest, ("user", "back: four")]
+    assert await said(anne, there) == [*rest, ("user", "back: four"), ("assistant", "You said: back: four")]
+
+
+async def test_what_nobody_was_told_yet_is_taken_back_without_a_trace(anne: AsyncOpenAI, fake: FakeLetta) -> None:
+    there = await talk(anne, "untold: one")
+    await anne.conversations.items.create(there, items=[message("untold: no"), message("untold: yes")])
+    await anne.conversations.items.delete((await texts(anne, there))["untold: no"], conversation_id=there)
+    await talk(anne, "untold: two", pin=there)
+    told = ["untold: one", "You said: untold: one", "untold: yes", "untold: two"]
+    assert [text for _, text in given(fake, "untold: two")] == told
+    assert len({visit.conversation for visit in fake.visits if "untold: " in str(visit.texts)}) == 1
+
+
+async def test_a_fork_made_before_keeps_what_was_taken_back_and_one_made_after_does_not(
+    anne: AsyncOpenAI, fake: FakeLetta
+) -> None:
+    there = await talk(anne, "forget: me", "forget: not me")
+    before = (await fork(anne, there))["id"]
+    await anne.conversations.items.delete((await texts(anne, there))["forget: me"], conversation_id=there)
+    after = (await fork(anne, there))["id"]
+    assert "forget: me" in await texts(anne, before)
+    assert await said(anne, after) == await said(anne, there)
+    rest = ["You said: forget: me", "forget: not me", "You said: forget: not me"]
+    for where, mark, told in ((before, "forget: a", ["forget: me", *rest]), (after, "forget: b", rest)):
+        await talk(anne, mark, pin=where)
+        assert [text for _, text in given(fake, mark)] == [*told, mark]
+
+
+async def test_a_branch_from_a_response_is_without_what_was_taken_back_also_where_tools_were_used(
+    anne: AsyncOpenAI, fake: FakeLetta
+) -> None:
+    made = await anne.conversations.create()
+    first = await anne.responses.create(model="Milo", conversation=made.id, input="branch: secret #tools#")
+    await anne.responses.create(model="Milo", conversation=made.id, input="branch: next")
+    await anne.conversations.items.delete(
+        (await texts(anne, made.id))["branch: secret #tools#"], conversation_id=made.id
+    )
+    branch = await anne.responses.create(model="Milo", previous_response_id=first.id, input="branch: other")
+    assert branch.conversation
+    assert branch.conversation.id != made.id
+    assert [text for _, text in given(fake, "branch: other")] == ["It snows.", "branch: other"]
+
+
+async def test_items_are_taken_back_while_letta_is_away(tmp_path: Path) -> None:
+    with fake_letta() as letta, served(tmp_path, letta_base_url=letta.url) as gateway:
+        async with gateway.client() as client:
+            there = await talk(client, "away: one", "away: two")
+            letta.answers["DELETE "] = lambda _: web.json_response({}, status=503)
+            await client.conversations.items.delete((await texts(client, there))["away: one"], conversation_id=there)
+            await talk(client, "away: three", pin=there)
+            told = ["You said: away: one", "away: two", "You said: away: two", "away: three"]
+            assert [text for _, text in given(letta, "away: three")] == told
+
+
+# --- made without an agent -------------------------------------------------------------------------------------------
+
+
+@requirement("api.conversations")
+async def test_a_conversation_made_without_an_agent_is_the_ones_that_speaks_there_first(
+    anne: AsyncOpenAI, fake: FakeLetta
+) -> None:
+    made = await anne.conversations.create(items=[message("unbound: noted")], metadata={"for": "whom"})
+    assert ((made.model_extra or {})["agent"], (made.model_extra or {})["agent_id"]) == ("", "")
+    assert made.id in [each["id"] for each in (await listed(anne))["data"]]
+    answer = await anne.responses.create(model="Otis", conversation=made.id, input="unbound: one")
+    assert answer.conversation
+    assert answer.conversation.id == made.id
+    assert [text for _, text in given(fake, "unbound: one")] == ["unbound: noted", "unbound: one"]
+    assert await talk(anne, "unbound: two", model="Otis", pin=made.id) == made.id
+    kept = await anne.conversations.retrieve(made.id)
+    assert (kept.id, kept.metadata) == (made.id, {"for": "whom"})
+    assert ((kept.model_extra or {})["agent"], (kept.model_extra or {})["turns"]) == ("Otis", 2)
+    assert made.id in [each["id"] for each in (await listed(anne, agent="Otis"))["data"]]
+    with pytest.raises(openai.NotFoundError) as info:
+        await talk(anne, "unbound: three", model="Milo", pin=made.id)
+    assert info.value.code == "conversation_not_found"
+    assert (await anne.conversations.delete(made.id)).deleted
+
+
+async def test_of_two_agents_that_speak_first_one_has_the_conversation(carol: AsyncOpenAI) -> None:
+    made = await carol.conversations.create(items=[message("for the first")])
+    asked = [carol.responses.create(model=name, conversation=made.id, input="race") for name in ("Milo", "Otis")]
+    came = await asyncio.gather(*asked, return_exceptions=True)
+    assert sorted(type(each).__name__ for each in came) == ["NotFoundError", "Response"]
+    assert [text for _, text in await said(carol, made.id)] == ["for the first", "race", "You said: race"]
+    for item in (await carol.conversations.items.list(made.id)).data[1:]:
+        await carol.conversations.items.delete(item.id or "", conversation_id=made.id)
+    assert [text for _, text in await said(carol, made.id)] == ["You said: race"]
+
+
+async def test_a_conversation_without_an_agent_is_its_makers_alone(
+    anne: AsyncOpenAI, bob: AsyncOpenAI, faked: Served
+) -> None:
+    made = await anne.conversations.create(items=[message("mine")])
+    for way in every_way(bob, made.id):
+        with pytest.raises(openai.NotFoundError) as info:
+            await way()
+        assert info.value.code == "conversation_not_found"
+    for ask in (
+        lambda: bob.responses.create(model="Milo", conversation=made.id, input="whose?"),
+        lambda: talk(bob, "whose?", pin=made.id),
+    ):
+        with pytest.raises(openai.NotFoundError):
+            await ask()
+    assert ((await anne.conversations.retrieve(made.id)).model_extra or {})["agent"] == ""
+    async with faked.client(api_key=OTIS_ONLY) as limited:
+        theirs = await limited.conversations.create()
+        assert theirs.id in [each["id"] for each in (await listed(limited))["data"]]
+        with pytest.raises(openai.APIStatusError):
+            await limited.responses.create(model="Milo", conversation=theirs.id, input="not allowed")
+        await limited.responses.create(model="Otis", conversation=theirs.id, input="allowed")
+
+
+async def test_an_agent_of_one_thread_takes_no_conversation_of_its_own(anne: AsyncOpenAI) -> None:
+    made = await anne.conversations.create(items=[message("for one")])
+    with pytest.raises(openai.BadRequestError) as info:
+        await anne.responses.create(model="Milo:single", conversation=made.id, input="alone")
+    assert info.value.code == "unsupported_value"
+    assert ((await anne.conversations.retrieve(made.id)).model_extra or {})["agent"] == ""
+
+
+async def test_a_conversation_without_an_agent_can_be_forked(anne: AsyncOpenAI, fake: FakeLetta) -> None:
+    made = await anne.conversations.create(items=[message("forked: noted")])
+    branch = (await fork(anne, made.id))["id"]
+    for model, there in (("Milo", made.id), ("Otis", branch)):
+        assert await talk(anne, f"forked: {model}", model=model, pin=there) == there
+        assert [text for _, text in given(fake, f"forked: {model}")] == ["forked: noted", f"forked: {model}"]
 
 
 # --- the list --------------------------------------------------------------------------------------------------------
@@ -434,6 +840,8 @@ def every_way(client: AsyncOpenAI, conversation_id: str) -> list[Callable[[], An
         lambda: client.conversations.update(conversation_id, metadata={}),
         lambda: client.conversations.items.list(conversation_id),
         lambda: client.conversations.items.retrieve("msg_0", conversation_id=conversation_id),
+        lambda: client.conversations.items.create(conversation_id, items=[message("for another")]),
+        lambda: client.conversations.items.delete("msg_0", conversation_id=conversation_id),
         lambda: fork(client, conversation_id),
         lambda: client.conversations.delete(conversation_id),
     ]
@@ -537,7 +945,11 @@ async def test_nothing_is_done_to_a_conversation_with_a_turn_in_it(anne: AsyncOp
     async for _ in stream:
         break
     conversation_id = stream.response.headers[ID_HEADER]
-    for way in (lambda: anne.conversations.delete(conversation_id), lambda: fork(anne, conversation_id)):
+    for way in (
+        lambda: anne.conversations.delete(conversation_id),
+        lambda: fork(anne, conversation_id),
+        lambda: anne.conversations.items.create(conversation_id, items=[message("meanwhile")]),
+    ):
         with pytest.raises(openai.ConflictError) as info:
             await way()
         assert info.value.code == "conversation_busy"
@@ -656,6 +1068,35 @@ async def test_a_real_letta_forks_and_forgets(
     ]
     assert (await client.conversations.delete(made)).deleted
     await eventually(lambda: threads() == set())
+
+
+@requirement("api.conversations")
+async def test_a_real_letta_is_told_what_was_put_there_and_forgets_what_was_taken_back(
+    client: AsyncOpenAI, model: ScriptedModel, letta_api: Letta, make_agent: Callable[..., Any]
+) -> None:
+    agent = make_agent()
+    items = [
+        message(f"Be kind to {agent.id}.", "developer"),
+        message("Who is there?"),
+        message("It is I.", "assistant"),
+    ]
+    made = await client.conversations.create(items=items)
+
+    async def told(text: str) -> list[tuple[str, str]]:
+        await client.responses.create(model=agent.name, conversation=made.id, input=text)
+        return [(each["role"], str(each["content"])) for each in model.requests_with(agent.id)[-1].messages]
+
+    first = await told("@say One")
+    assert [role for role, _ in first][-4:] == ["system", "user", "assistant", "user"]
+    assert [text for _, text in first][-4:] == [f"Be kind to {agent.id}.", "Who is there?", "It is I.", "@say One"]
+    (thread,) = letta_api.conversations.list(agent_id=agent.id)
+    await client.conversations.items.delete((await texts(client, made.id))["One"], conversation_id=made.id)
+    await client.conversations.items.create(made.id, items=[message("Still there?")])
+    second = await told("@say Two")
+    assert [text for _, text in second][-6:] == [
+        *(f"Be kind to {agent.id}.", "Who is there?", "It is I.", "@say One", "Still there?", "@say Two")
+    ]
+    await eventually(lambda: thread.id not in {each.id for each in letta_api.conversations.list(agent_id=agent.id)})
 
 
 async def test_a_real_lettas_tools_are_told_as_what_they_were(

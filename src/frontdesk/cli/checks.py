@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import SecretStr
 
+from frontdesk.app import rules
 from frontdesk.cli.gateway import PIN_HEADER, Gateway, KeyRefused, Unreachable
 from frontdesk.cli.letta import (
     HIDDEN,
@@ -30,7 +31,6 @@ from frontdesk.cli.letta import (
     has_redis,
     listing,
     model_of,
-    rules,
     version_of,
     visit,
     without_conversations,

@@ -188,6 +188,8 @@ def print_item(item: dict[str, Any], agent: str) -> None:
     match item:
         case {"type": "message", "role": "user"}:
             out.print(Text.assemble(("\nyou: ", "bold cyan"), clean(said(item["content"]))))
+        case {"type": "message", "role": "system"}:
+            out.print(Text(clean(f"\nsystem: {said(item['content'])}"), "dim"))
         case {"type": "message"}:
             out.print(Text.assemble((f"\n{clean(agent)}: ", "bold green"), clean(said(item["content"]))))
         case {"type": "reasoning"}:

@@ -13,7 +13,6 @@ from frontdesk.cli.page import Trouble
 from frontdesk.cli.serve import without_password
 from frontdesk.config import LettaServer, Settings
 from frontdesk.errors import BackendRejectedKey, BackendUnavailable, EndpointNotFound, GatewayError
-from frontdesk.policies.options import Rules
 from frontdesk.turn import Agent
 
 Row = Mapping[str, Any]
@@ -44,17 +43,6 @@ async def visit(server: LettaServer, settings: Settings) -> AsyncGenerator[House
     finally:
         await client.aclose()
         await backend.aclose()
-
-
-def rules(settings: Settings) -> Rules:
-    """What of a caller's wishes is carried out, as the gateway with these settings has it."""
-    return Rules(
-        settings.strict_params,
-        settings.remove_system_prompt,
-        settings.system_prompt,
-        settings.system_prompts,
-        settings.model_choices,
-    )
 
 
 # --- questions -------------------------------------------------------------------------------------------------------

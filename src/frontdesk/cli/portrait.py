@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
+from frontdesk.app import rules
 from frontdesk.backends.letta.backend import LABEL, seconds
 from frontdesk.backends.letta.client import LettaClient
 from frontdesk.backends.letta.twins import tag_of, twin_in
@@ -20,7 +21,6 @@ from frontdesk.cli.letta import (
     has_conversations,
     listing,
     model_of,
-    rules,
     visit,
     without_conversations,
 )

@@ -39,7 +39,7 @@ from frontdesk.store import codec, records
 from frontdesk.store.codec import Saved
 from frontdesk.store.database import Database
 from frontdesk.store.records import Conversation, Node
-from frontdesk.turn import Batch, Item, Message, Part, Text, ToolCall
+from frontdesk.turn import Batch, Identity, Item, Message, Part, Text, ToolCall
 
 MAX_LINE = 50
 DAY = 24 * 3600.0
@@ -282,7 +282,7 @@ class Ledger:
                 records.change_conversation(tx, entry.conversation.id, head=entry.turn_id)
                 if row and row.thread and not row.holds:
                     records.change_conversation(tx, row.id, system="")
-            elif row and row.thread:
+            elif row and row.thread and entry.spot.identity is not Identity.RESPONSE:
                 values["parent"] = row.head  # others may have come before it since it was entered
             records.change_turn(tx, entry.turn_id, **values)
             if events:
@@ -334,6 +334,17 @@ class Ledger:
     async def withdraw(self, entry: Entry) -> None:
         """The turn was entered in the wrong place, and will be in another."""
         await self._database.do(lambda tx: records.remove_turn(tx, entry.turn_id))
+
+    async def renew(self, entry: Entry) -> None:
+        """The backend's side of a conversation is gone: the turn is entered anew, and the conversation has another made
+        of what is known here."""
+
+        def renew(tx: Connection) -> None:
+            records.remove_turn(tx, entry.turn_id)
+            if row := records.conversation(tx, entry.conversation.id, lock=True):
+                records.drop_thread(tx, row)
+
+        await self._database.do(renew)
 
     async def lose(self, entry: Entry) -> None:
         """The backend's side of a conversation is gone."""
@@ -454,6 +465,7 @@ def beginning(ask: Ask, found: Spot) -> tuple[Point | None, tuple[Item, ...], tu
         return ROOT, turn.input, turn.input
     told = (turn.history[found.known :] + turn.input)[found.repeats :]
     if not turn.history:
+        told = found.missed + told
         return base_before(found.parent), found.notes + told, told
     ends = {point.end: point for point in (ROOT, *(ask.points if turn.input else ask.points[:-1]))}
     base = ends.get(found.known) or ends[max(ends)]  # a reply that is to be gone on with is told again, made longer

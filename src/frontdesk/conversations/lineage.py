@@ -11,11 +11,9 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Literal
 
-from frontdesk.turn import Image, Item, Message, Part, Reasoning, ToolCall, ToolResult, ToolRun
+from frontdesk.turn import Image, Item, Message, Part, Reasoning, Role, ToolCall, ToolResult, ToolRun
 
-Side = Literal["user", "assistant", "system"]
 """`system` for instructions that were put into a conversation as items."""
 
 _ASIDES = re.compile(
@@ -28,7 +26,7 @@ _ASIDES = re.compile(
 class Saying:
     """What one side said in one go. `marks`: the ids of its tool calls or of those answered, and its images."""
 
-    role: Side
+    role: Role
     text: str
     marks: tuple[str, ...]
     end: int  # how many items of the transcript are over with it
@@ -61,7 +59,7 @@ def digest(*parts: str) -> str:
     return state.hexdigest()
 
 
-def canonical(text: str, role: Side = "assistant") -> str:
+def canonical(text: str, role: Role = "assistant") -> str:
     """Text as it is compared: without blank lines, white space at line ends, or several forms of the same letters; the
     agent's also without asides."""
     if role == "assistant" and "<" in text:
@@ -84,7 +82,7 @@ def sayings(items: Sequence[Item | Part]) -> list[Saying]:
     return found
 
 
-def side(item: Item | Part) -> Side:
+def side(item: Item | Part) -> Role:
     match item:
         case Message(role=role):
             return role

@@ -78,6 +78,7 @@ class Spot:
     again: bool = False  # the agent has this message, but failed before it answered
     owed: tuple[Item, ...] = ()  # what the agent never heard: `notes`, and what was said in cancelled turns
     notes: tuple[Item, ...] = ()  # what was put into the conversation since its last turn
+    missed: tuple[Item, ...] = ()  # what the agent never heard of the turn it comes after: now told with this one
     repeats: int = 0  # how many of these the client tells, too, next after what is known
     struck: str = ""  # of a branch: what was taken back where it comes from
 
@@ -96,9 +97,10 @@ def spot(tx: Connection, ask: Ask, mine: str = "") -> Spot:
 
     Raises ConversationNotFound, and InvalidRequest where unknown histories are refused.
     """
-    if ask.answering and (found := answering(tx, ask, mine)):
-        return found
     last = came_before(tx, ask) if ask.turn.after else None
+    if ask.answering and (found := answering(tx, ask, mine)):
+        check_answering(tx, ask, found, last)
+        return found
     if in_own_thread(tx, ask, last):
         return own(tx, ask, mine)
     if last:
@@ -145,6 +147,15 @@ def answering(tx: Connection, ask: Ask, mine: str) -> Spot | None:
     return replace(where_it_stands(tx, ask, row, mine), answers=True)
 
 
+def check_answering(tx: Connection, ask: Ask, found: Spot, last: Node | None) -> None:
+    """Raises InvalidRequest if the calls were made elsewhere than where the turn says that it goes on."""
+    if last and last.conversation != ask.answering:
+        raise InvalidRequest("These tool calls were not made in that response.", param="previous_response_id")
+    named = records.conversation(tx, ask.named) if ask.named else None
+    if named and found.conversation and named.family != found.conversation.family:
+        raise InvalidRequest("These tool calls were not made in that conversation.", param="conversation")
+
+
 # --- after a turn that is named ------------------------------------------------------------------------------------
 
 
@@ -163,14 +174,31 @@ def after(tx: Connection, ask: Ask, mine: str, last: Node) -> Spot:
     """Where the conversation stands that this turn brought on, or a branch from there if it has gone on since."""
     home = records.conversation(tx, last.conversation, lock=True)
     node = answered(tx, last)
-    if home and home.usable and (last.live or home.head in (last.id, node.id if node else "")):
+    if home and home.usable and (last.live or rests_at(tx, ask, home, mine, (last.id, node.id if node else ""))):
         found = where_it_stands(tx, ask, home, mine)
+        if last.live:
+            found = replace(found, parent=last)
     elif node:
         found = at(tx, ask, mine, [node], 0, "", last.conversation)
     else:
         found = Spot(Identity.NEW, family=home.family if home else "")
-    told = owed(tx, ask, found.conversation, found.parent) if found.conversation else found.owed
-    return replace(found, identity=Identity.RESPONSE, owed=told)
+    lost = missed(tx, last, found.conversation)
+    return replace(found, identity=Identity.RESPONSE, owed=(*found.notes, *lost), missed=lost)
+
+
+def rests_at(tx: Connection, ask: Ask, row: Conversation, mine: str, heads: tuple[str, str]) -> bool:
+    """Whether a conversation stands there and, unless its last client has gone, nobody is at work in it."""
+    return row.head in heads and (not others(tx, row, mine) or (ask.gives_way and all_left(tx, ask, row, mine)))
+
+
+def missed(tx: Connection, last: Node, row: Conversation | None) -> tuple[Item, ...]:
+    """What a turn that came to no answer was told, and said, and is not in the conversation."""
+    if last.live or last.stands:
+        return ()
+    if row and row.head == last.id:  # all but the rest of it is in the conversation
+        rest = records.turn(tx, f"{last.id}-rest")
+        return codec.items_of(rest.input) if rest else ()
+    return telling(last)
 
 
 def answered(tx: Connection, node: Node | None) -> Node | None:
@@ -293,13 +321,20 @@ def owed(tx: Connection, ask: Ask, row: Conversation, head: Node | None) -> tupl
 def dropped(tx: Connection, ask: Ask, row: Conversation, head: str) -> list[Item]:
     """What was asked there, cancelled, and what the client saw of the answer; but not what is being asked again just
     now."""
-    told: list[Item] = []
+    told: list[tuple[Item, ...]] = []
     for turn in records.dropped_in(tx, row.id, head):
         if turn.request and turn.request == ask.request:
             continue
-        told += codec.items_of(turn.input)
-        told += [part for part in codec.reply_of(turn.reply).parts if isinstance(part, Message)]
-    return told
+        whole = telling(turn)
+        told = [before for before in told if whole[: len(before)] != before]  # this one was to tell that, too
+        told.append(whole)
+    return [item for each in told for item in each]
+
+
+def telling(turn: Node) -> tuple[Item, ...]:
+    """What a turn that was cut short was told, and what its client saw of the answer."""
+    said = [part for part in codec.reply_of(turn.reply).parts if isinstance(part, Message)]
+    return (*codec.items_of(turn.input), *said)
 
 
 # --- what was put there, and taken back ----------------------------------------------------------------------------

@@ -8,9 +8,10 @@ from typing import Any, Literal
 
 from sqlalchemy import Connection
 
-from frontdesk.conversations.archive import Told, may_use, told_in
+from frontdesk.conversations.archive import Told, may_use, public_id, told_in
 from frontdesk.conversations.desk import scope_of
 from frontdesk.conversations.ids import Ids
+from frontdesk.conversations.placing import struck_places
 from frontdesk.errors import TurnNotFound
 from frontdesk.ports import Agents
 from frontdesk.store import codec, records
@@ -76,7 +77,7 @@ class Receipts:
             reply=codec.reply_of(node.reply),
             code=node.error,
             trouble=node.trouble,
-            conversation=self._ids.conversation(row.id, principal.id, row.agent),
+            conversation=shown_id(self._ids, principal, row),
             ended=node.ended,
         )
 
@@ -94,8 +95,14 @@ class Receipts:
             return [(node, row) for node, row in rows if row and node.scope == scope_at(principal, row)]
 
         found = await self._database.read(look)
-        usable = [node for node, row in found if await may_use(self._agents, principal, row.backend, row.agent)]
-        return [told for node in usable for told in told_in(node)]
+        usable = [pair for pair in found if await may_use(self._agents, principal, pair[1].backend, pair[1].agent)]
+        told = [(each, struck_places(row.struck)) for node, row in usable for each in told_in(node)]
+        return [each for each, struck in told if each.place not in struck]
+
+
+def shown_id(ids: Ids, principal: Principal, row: Conversation) -> str:
+    """A conversation's public id; of an agent's one thread, which is nobody's, the caller's own."""
+    return ids.conversation(row.id, principal.id, row.agent) if row.kind == "own" else public_id(ids, row)
 
 
 def scope_at(principal: Principal, row: Conversation) -> str:

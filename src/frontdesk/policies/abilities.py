@@ -92,8 +92,6 @@ def client_tools(agent: Agent, rules: Rules = BY_DEFAULT, mode: Mode = "auto") -
         return Ability(name, "no", found.message)
     if not agent.bridged:
         return Ability(name, "yes", "It may call them, and goes on with what the caller answers.")
-    if is_alone(found, agent):
-        return Ability(name, "no", "It keeps to its own thread, where its older loop does not see them.")
     return Ability(name, "yes", "Through its twin: a hidden agent with the same memory, in conversations of their own.")
 
 

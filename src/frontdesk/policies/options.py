@@ -107,6 +107,10 @@ def check_tools(turn: Turn, agent: Agent) -> None:
             param="tools",
             code="unsupported_parameter",
         )
+    if turn.tools and agent.bridged and is_alone(turn, agent):
+        raise unsupported(
+            "tools", "In its own thread this agent cannot use the caller's tools.", "unsupported_parameter"
+        )
     for tool in turn.tools:
         if tool.name in agent.reserved_tools:
             raise InvalidRequest(

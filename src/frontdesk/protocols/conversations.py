@@ -5,7 +5,7 @@ Source: https://platform.openai.com/docs/api-reference/conversations
 
 import re
 from collections.abc import Sequence
-from typing import Annotated, Any, TypeVar, cast
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 from fastapi import APIRouter, Query, Request
@@ -30,7 +30,7 @@ from frontdesk.protocols.responses.schema import (
     ItemReference,
     OtherItem,
 )
-from frontdesk.turn import Image, Item, Message, Principal, Role, Text, ToolCall
+from frontdesk.turn import Image, Item, Message, Principal, Text, ToolCall
 
 T = TypeVar("T", bound=msgspec.Struct)
 
@@ -200,7 +200,7 @@ def item_of(each: InputItem, where: str) -> Item | None:
                 raise unsupported(f"{where}.content", "A message needs content.", "invalid_value")
             if role == "user" or role == "assistant":
                 return Message(role, heard)
-            return Message(cast("Role", "system"), (Text(text_only(heard, where)),))
+            return Message("system", (Text(text_only(heard, where)),))
         case FunctionCall(call_id=call_id, name=name, arguments=arguments):
             return ToolCall(call_id, name, arguments)
         case FunctionCallOutput(call_id=call_id, output=output):

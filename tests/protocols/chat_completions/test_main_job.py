@@ -44,7 +44,7 @@ async def test_text_survives_byte_for_byte_streaming_and_not(client: AsyncOpenAI
     pieces = [chunk.choices[0].delta.content or "" async for chunk in stream]
     assert plain.choices[0].message.content == TABLE
     assert "".join(pieces) == TABLE
-    assert len(pieces) > 10
+    assert len([piece for piece in pieces if piece]) > 1
 
 
 @requirement("tools.round-trip")

@@ -52,10 +52,11 @@ async def test_an_agent_is_described(serve: Serve, make_agent: MakeAgent) -> Non
         "tools": True,
         "client_tools": True,
         "reasoning": True,
-        "structured_output": False,
+        "structured_output": True,
         "stateful": True,
     }
-    assert "tools" in row["supported_parameters"]
+    assert {"tools", "temperature", "max_tokens", "response_format"} <= set(row["supported_parameters"])
+    assert not {"top_p", "reasoning_effort"} & set(row["supported_parameters"])
     assert row["metadata"]["agent_id"] == agent.id
     assert row["metadata"]["model"] == "openai-proxy/scripted"
 

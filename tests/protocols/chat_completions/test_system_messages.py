@@ -37,9 +37,8 @@ async def test_instructions_come_once_on_top_of_the_agents_own_prompt(
     assert request.messages[0]["role"] == "system"
     assert f"You are the one of {marker}-own." in request.texts[0]
     assert "I am a test agent." in request.texts[0]  # its memory
-    assert "pirate" not in request.texts[0]
+    assert request.texts[0].endswith("\n\nSpeak like a pirate.\n\nBe brief.")
     assert heard(request) == [
-        ("system", "Speak like a pirate.\n\nBe brief."),
         ("user", "hello"),
         ("assistant", "Ahoy."),
         ("user", f"@say {marker}"),
@@ -48,28 +47,34 @@ async def test_instructions_come_once_on_top_of_the_agents_own_prompt(
 
 
 @requirement("chat.system.changed")
-async def test_in_a_pinned_conversation_only_changed_instructions_come_again(
-    chat: Chat, model: ScriptedModel, marker: str
+async def test_as_messages_in_a_pinned_conversation_only_changed_instructions_come_again(
+    serve: Serve, milo: str, model: ScriptedModel, marker: str
 ) -> None:
-    async def ask(number: int, *instructions: str) -> None:
-        await chat.ask([*map(system, instructions), user(f"@say {number} {marker}")], pin=marker)
-
-    await ask(1, "First.")
-    await ask(2, "First.")
-    await ask(3, "Second.", "Third.")
-    await ask(4, "Second.", "Third.")
-    await ask(5)
-    await ask(6, "Second.", "Third.")
+    async with serve(system_prompt="message").client() as client:
+        for number, *instructions in (
+            (1, "First."),
+            (2, "First."),
+            (3, "Second.", "Third."),
+            (4, "Second.", "Third."),
+            (5,),
+            (6, "Second.", "Third."),
+        ):
+            said = [*map(system, instructions), user(f"@say {number} {marker}")]
+            await Chat(client, milo).ask(said, pin=marker)
     *_, request = model.requests_with(f"@say 6 {marker}")
     told = [text if role == "system" else text[:6] for role, text in heard(request) if role != "assistant"]
     assert told == ["First.", "@say 1", "@say 2", "Second.\n\nThird.", "@say 3", "@say 4", "@say 5", "@say 6"]
 
 
 @requirement("chat.system.changed")
-async def test_instructions_of_a_failed_turn_are_given_again(chat: Chat, model: ScriptedModel, marker: str) -> None:
-    with pytest.raises(openai.APIStatusError):
-        await chat.ask([system("Rules."), user(f"@fail 400 should-retry=false\n@@{marker}")], pin=marker)
-    await chat.ask([system("Rules."), user(f"@say {marker}")], pin=marker)
+async def test_messages_with_instructions_of_a_failed_turn_are_given_again(
+    serve: Serve, milo: str, model: ScriptedModel, marker: str
+) -> None:
+    async with serve(system_prompt="message").client() as client:
+        chat = Chat(client, milo)
+        with pytest.raises(openai.APIStatusError):
+            await chat.ask([system("Rules."), user(f"@fail 400 should-retry=false\n@@{marker}")], pin=marker)
+        await chat.ask([system("Rules."), user(f"@say {marker}")], pin=marker)
     *_, request = model.requests_with(f"@say {marker}")
     assert heard(request) == [("system", "Rules."), ("user", f"@say {marker}")]
 

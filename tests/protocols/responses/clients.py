@@ -70,8 +70,8 @@ async def events(client: AsyncOpenAI, response_id: str, **more: Any) -> list[Any
 
 
 async def ended(client: AsyncOpenAI, response_id: str) -> Any:
-    """The response once it has come to its end, whatever that is."""
-    while (response := await client.responses.retrieve(response_id)).status in MARKS:
+    """The response once it has come to its end, whatever that is. It is asked about: to hear it would keep it alive."""
+    while (response := await client.responses.retrieve(response_id)).status in MARKS:  # noqa: ASYNC110
         await asyncio.sleep(0.02)
     return response
 

@@ -294,9 +294,7 @@ async def test_a_repeated_background_response_has_the_same_events_also_when_the_
     second = await create(client, "hello", background=True, extra_headers=KEY)
     await client.responses.delete(first.id)
     again = await events(client, second.id)
-    assert [(each.type, each.sequence_number) for each in again] == [
-        (each.type, each.sequence_number) for each in told
-    ]
+    assert [(each.type, each.sequence_number) for each in again] == [(each.type, each.sequence_number) for each in told]
     assert len(fake.visits) == 1
 
 

@@ -9,6 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from frontdesk.errors import InvalidRequest, PreviousNotFound
 from frontdesk.protocols.items import TURN, body_of, place_in_turn, place_of_run
 from frontdesk.protocols.requests import (
@@ -70,6 +72,8 @@ KINDS_REPORTED = 20
 """How many kinds of tools, and of items, are named there. Their names are the caller's."""
 
 RESPONSE = "resp_"
+
+ITEM: TypeAdapter[InputItem] = TypeAdapter(InputItem)
 
 KIND = re.compile(r"[a-z0-9_.-]{1,40}")
 RESPONSE_ID = re.compile(RESPONSE + r"([0-9a-f]{1,64})")
@@ -304,6 +308,11 @@ def late_results(past: Sequence[Piece]) -> list[Item]:
     turn = past[-1].turn
     calls = {each.item.call_id for each in past if isinstance(each.item, ToolCall) and each.turn == turn}
     return [each.item for each in past if isinstance(each.item, ToolResult) and each.item.call_id in calls]
+
+
+def item_of(body: Mapping[str, Any]) -> Item | None:
+    """An item of an earlier input, as `given` shows it, for what it says."""
+    return piece(ITEM.validate_python(body), "input", {}).item
 
 
 def pieces(request: ResponsesRequest, referenced: Mapping[str, Item | Part]) -> Iterator[Piece]:

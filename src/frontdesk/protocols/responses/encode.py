@@ -272,7 +272,7 @@ class EventEncoder:
 
     def _last_part(self, frames: Sequence[Frame]) -> int:
         """The last part of the answer, which is the one that was cut short."""
-        return max((frame.index for frame in frames if not isinstance(frame, TurnFinished)), default=self._last)
+        return max([self._last, *(frame.index for frame in frames if not isinstance(frame, TurnFinished))])
 
     def _rare(self, frame: Frame, cut: int) -> Iterator[bytes]:
         match frame:

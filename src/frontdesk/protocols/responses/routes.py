@@ -34,6 +34,7 @@ from frontdesk.protocols.responses.decode import (
     decode,
     echo,
     given,
+    item_of,
     parse,
     references,
     refuse,
@@ -106,7 +107,17 @@ class Responses:
             raise InvalidRequest(f"The input names items of more than {MAX_TURNS_NAMED} responses.", param="input")
         told = await self.receipts.told(principal, turns) if turns else ()
         by_place = {(each.turn_id, each.side, each.index): each.item for each in told}
-        return {item_id: by_place[place] for item_id, place in places.items() if place in by_place}
+        found = {item_id: by_place[place] for item_id, place in places.items() if place in by_place}
+        asked = [turn for turn, side, _ in places.values() if side == "i"]
+        given = [body for turn in dict.fromkeys(asked) for body in await self._given(principal, turn)]
+        return found | {body["id"]: item for body in given if body["id"] in places and (item := item_of(body))}
+
+    async def _given(self, principal: Principal, turn_id: str) -> list[dict[str, Any]]:
+        """The input of a response, as it is shown; nothing of a turn that was asked for in another way."""
+        try:
+            return asked_of(await self.receipts.get(principal, turn_id)).input
+        except TurnNotFound:
+            return []
 
     def _head(self, run: Run, request: ResponsesRequest) -> Head:
         return Head(
