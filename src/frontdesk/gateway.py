@@ -41,7 +41,7 @@ from frontdesk.policies.options import Rules, settled
 from frontdesk.ports import Backend, Placement
 from frontdesk.store import codec
 from frontdesk.store.codec import Saved
-from frontdesk.store.records import Node
+from frontdesk.store.records import EMPTY, Node
 from frontdesk.turn import (
     Agent,
     Batch,
@@ -430,7 +430,9 @@ class Run:
         thread = await backend.open(ask.agent, turn)
         if thread.own and row.kind != "own":
             raise OneThreadOnly("This agent has one thread.")
-        await self._parts.ledger.opened(entry, thread.id, "", "")
+        # A branch stands where it begins, and holds nothing of that yet.
+        parent = entry.spot.parent.id if entry.spot.parent else ""
+        await self._parts.ledger.opened(entry, thread.id, parent, EMPTY if parent else "")
         return await desk.placement(ask, entry, thread, "", seeded=True)
 
     @contextmanager

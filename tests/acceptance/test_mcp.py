@@ -17,6 +17,7 @@ from frontdesk.demo.local_letta import LocalLetta, install, python_of
 from frontdesk.testing import ScriptedModel
 from tests.acceptance.talking import Talk
 from tests.protocols.chat_completions.asking import function, told
+from tests.requirements import requirement
 
 SERVER = "harbour"
 WEATHER = function("get_weather")
@@ -45,6 +46,7 @@ def sailor(make_agent: Callable[..., Any], tide: str) -> Any:
     return make_agent(tool_ids=[tide])
 
 
+@requirement("agents.mcp")
 @pytest.mark.parametrize("stream", [True, False])
 async def test_the_agent_runs_it_itself_and_the_answer_comes(
     client: AsyncOpenAI, model: ScriptedModel, sailor: Any, marker: str, stream: bool
@@ -78,6 +80,7 @@ async def test_what_goes_wrong_there_is_told_to_the_agent(
     assert "No sea there." in str(model.requests_with(marker)[-1].messages[-1]["content"])
 
 
+@requirement("responses.own-tools")
 async def test_a_response_shows_it_as_a_tool_that_ran_on_a_server(client: AsyncOpenAI, sailor: Any) -> None:
     response = await client.responses.create(model=sailor.name, input=ASKING)
     ran = next(item for item in response.output if item.type == "mcp_call")

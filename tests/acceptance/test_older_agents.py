@@ -24,6 +24,7 @@ from tests.cli.servers import row
 from tests.faults.fake import fake_letta
 from tests.faults.process import serving
 from tests.protocols.chat_completions.asking import Chat, function, told
+from tests.requirements import requirement
 from tests.served import served
 
 OLDER = ("memgpt_agent", "memgpt_v2_agent", "react_agent", "workflow_agent")
@@ -48,6 +49,7 @@ def older(make_agent: Callable[..., Any]) -> Callable[[str], Any]:
     return make
 
 
+@requirement("older.exact")
 @pytest.mark.parametrize("agent_type", OLDER)
 async def test_an_older_agent_s_words_and_thoughts_are_exact(
     client: AsyncOpenAI, older: Callable[..., Any], agent_type: str
@@ -64,6 +66,7 @@ async def test_what_looks_escaped_is_what_the_agent_wrote(client: AsyncOpenAI, o
         assert (await chat.ask(says(text), stream=True)).text == text
 
 
+@requirement("older.exact")
 async def test_a_modern_agent_s_words_are_never_unescaped(client: AsyncOpenAI, milo: str) -> None:
     for text in ODD:
         assert (await Chat(client, milo).ask(f"@say {json.dumps(text)}", stream=True)).text == text
@@ -80,6 +83,7 @@ async def test_an_older_agent_works_with_its_own_tools_before_it_answers(
     assert "Likes trees." in str(block.value)
 
 
+@requirement("older.one-thread")
 async def test_an_older_agent_has_one_thread_for_all_and_one_turn_at_a_time(
     client: AsyncOpenAI, model: ScriptedModel, older: Callable[..., Any], marker: str
 ) -> None:
@@ -100,6 +104,7 @@ def calls(marker: str, *more: str) -> str:
     return "\n".join([marker, "@say Wait.", *(f'@call get_weather {{"city": "{city}"}}' for city in more), "@then"])
 
 
+@requirement("older.tools", "older.memory")
 @pytest.mark.parametrize("agent_type", OLDER)
 @pytest.mark.parametrize("stream", [True, False])
 async def test_an_older_agent_uses_the_caller_s_tools_through_its_twin(
@@ -125,6 +130,7 @@ async def test_an_older_agent_uses_the_caller_s_tools_through_its_twin(
     assert whole(letta_api, agent.id) == before
 
 
+@requirement("older.seeded")
 async def test_a_conversation_goes_on_where_its_tools_were_used_with_all_that_was_said_before(
     client: AsyncOpenAI, model: ScriptedModel, letta_api: Letta, older: Callable[..., Any], marker: str
 ) -> None:
@@ -165,6 +171,7 @@ async def test_answers_are_written_anew_and_messages_edited_on_the_twin_too(
     assert whole(letta_api, agent.id) == before
 
 
+@requirement("older.restart")
 async def test_a_gateway_that_starts_again_between_a_call_and_its_result_goes_on(
     letta: LocalLetta, model: ScriptedModel, letta_api: Letta, older: Callable[..., Any], marker: str, tmp_path: Path
 ) -> None:
@@ -183,6 +190,7 @@ async def test_a_gateway_that_starts_again_between_a_call_and_its_result_goes_on
     assert twin_in(letta_api, agent.id)["id"] == twin["id"]
 
 
+@requirement("older.restart")
 async def test_killed_while_it_makes_a_twin_the_gateway_uses_it_after_its_next_start(tmp_path: Path) -> None:
     with fake_letta(rows=[row(1, "Old", "memgpt_agent")]) as fake:
         original = fake.rows[0]["id"]

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from frontdesk.backends.letta.twins import TAG, mark, tag_of
+from tests.requirements import requirement
 
 from .conftest import Run
 from .servers import StubLetta, row
@@ -66,6 +67,7 @@ def lines(text: str) -> dict[str, str]:
     return found
 
 
+@requirement("agents.show")
 def test_an_agent_is_shown_with_all_it_has(show: Run) -> None:
     result = show("Milo")
     assert (result.exit_code, result.stderr) == (0, "")
@@ -91,6 +93,7 @@ def test_it_fits_into_80_columns(house: StubLetta, letta: Letta, env: dict[str, 
     assert 70 < max(len(line.rstrip()) for line in result.stdout.splitlines()) <= 80
 
 
+@requirement("agents.show")
 def test_what_works_is_told_with_its_reason(show: Run) -> None:
     milo, old = lines(show("Milo").stdout), lines(show("Old").stdout)
     assert milo["streaming"] == "yes Token by token."

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.requirements import requirement
+
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "recovery.md"
 QUIRKS = 30
@@ -15,6 +17,7 @@ TEST = re.compile(r"`(tests/[\w/]+\.py)::(\w+)`")
 ROWS = {int(number): last for number, _, _, last in ROW.findall(PAGE.read_text())}
 
 
+@requirement("recovery.quirks")
 def test_every_quirk_has_a_row() -> None:
     assert sorted(ROWS) == list(range(1, QUIRKS + 1))
 

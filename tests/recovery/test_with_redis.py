@@ -24,8 +24,6 @@ LOCK = "conversation:lock:"
 RECOVERED_SECONDS = 20.0
 """Two looks at the ledger, 2.5 seconds apart, one try in two seconds, and what Letta takes to end a run."""
 
-NOT_YET = "the lock of an agent's own thread is not got round yet"
-
 
 @dataclass
 class Foreign:
@@ -107,7 +105,6 @@ async def test_a_run_of_another_client_that_goes_on_is_told(
     assert texts(model, f"Mine. {marker}") == [f"@say First. {marker}", f"@say Mine. {marker}"]
 
 
-@pytest.mark.xfail(reason="who waits for a run has it cancelled on leaving", strict=True)
 async def test_who_gives_up_waiting_for_another_clients_run_does_not_end_it(
     redis_place: Place, serve: Callable[..., Watched], marker: str
 ) -> None:
@@ -125,7 +122,6 @@ async def test_who_gives_up_waiting_for_another_clients_run_does_not_end_it(
     assert (foreign.stop, foreign.text.split()[-1]) == ("end_turn", "word80")
 
 
-@pytest.mark.xfail(reason=NOT_YET, strict=True)
 @pytest.mark.parametrize("script", ["@pace 0.05\n@long 600", "@say Begun.\n@hang"], ids=["speaks", "hangs"])
 async def test_an_agents_own_thread_goes_on_at_once_after_a_turn_that_was_stopped(
     redis_place: Place, serve: Callable[..., Watched], marker: str, script: str

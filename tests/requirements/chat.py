@@ -33,7 +33,6 @@ REQUIREMENTS = {
     "chat.finish.length": Requirement(
         "A reply cut at the token limit has the finish reason `length`",
         CREATE,
-        "Letta does not tell its streams, so it says `stop`",
     ),
     "chat.finish.content-filter": Requirement(
         "A filtered reply has the finish reason `content_filter`",
@@ -67,15 +66,29 @@ REQUIREMENTS = {
     "chat.response-format": Requirement(
         "A JSON schema is enforced",
         "https://platform.openai.com/docs/guides/structured-outputs",
-        "the agent is told to follow it, which is reported; `strict` is refused",
+    ),
+    "chat.response-format.parse": Requirement("`.parse()` of the official client works", "openai-python"),
+    "chat.response-format.told": Requirement(
+        "Where the model provider does not enforce it, the agent is told, its answer checked and mended once, and that "
+        "is reported; `strict` is refused",
+        OURS,
     ),
     "chat.transcript.long": Requirement("A transcript of 2,000 messages is heard whole and in order", OURS),
     "chat.system": Requirement(
         "System and developer messages come once and in order, on top of the agent's own prompt, which stays", OURS
     ),
     "chat.system.changed": Requirement(
-        "In a pinned conversation they come again when they have changed, and only then", "Roo Code"
+        "In a pinned conversation a changed one takes the place of the one before", "Roo Code"
     ),
+    "chat.system.long": Requirement(
+        "60,000 characters stand byte for byte in the system slot, with the agent's memory in view", "Roo Code"
+    ),
+    "chat.system.isolated": Requirement("Conversations of one agent have each their own prompt and settings", OURS),
+    "chat.system.memory": Requirement("Memory that changed elsewhere is in view when a conversation goes on", OURS),
+    "chat.system.places": Requirement("Where prompts go is set for the server, its agents and its keys", OURS),
+    "chat.system.block": Requirement("In an agent's one thread a block may hold the prompt of whoever speaks", OURS),
+    "chat.params.settings": Requirement("Temperature, token limit and the like hold for their request alone", CREATE),
+    "chat.params.model": Requirement("A request may choose another model where the operator allows it", OURS),
     "chat.system.remove": Requirement("`REMOVE_SYSTEM_PROMPT` keeps them from the agents", OURS),
     "chat.user.name": Requirement("The name of a speaker reaches the model", CREATE),
     "chat.user.trailing": Requirement("Every message since the agent's last is new, not only the last", "Open WebUI"),

@@ -2,6 +2,7 @@
 
 from tests.requirements import (
     Requirement,
+    agents,
     chat,
     clients,
     conversations,
@@ -18,6 +19,7 @@ AREAS: dict[str, dict[str, Requirement]] = {
     "Responses": responses.REQUIREMENTS,
     "Tools": tools.REQUIREMENTS,
     "Conversations": conversations.REQUIREMENTS,
+    "Agents": agents.REQUIREMENTS,
     "Models": models.REQUIREMENTS,
     "Clients": clients.REQUIREMENTS,
     "Errors": errors.REQUIREMENTS,

@@ -8,6 +8,7 @@ import httpx
 import pytest
 from pydantic import TypeAdapter
 
+from tests.requirements import requirement
 from tests.served import Served
 from tests.spec.exchanges import EVENT, EXCHANGES, ITEMS, REAL, Body, Door, House, Shape
 from tests.spec.openai_document import VARIABLE, Document, closed, openai_document
@@ -96,6 +97,7 @@ def test_an_answer_is_as_openais_document_has_it(name: str, bodies: Bodies, open
     assert new(complaints(openais, EXCHANGES[name][0].openai, bodies(name))) == []
 
 
+@requirement("responses.document")
 @pytest.mark.parametrize("name", [name for name in EXCHANGES if name != EMPTY])
 def test_an_answer_is_as_openais_client_has_it(name: str, bodies: Bodies) -> None:
     read(EXCHANGES[name][0], bodies(name))

@@ -28,6 +28,7 @@ from frontdesk.turn import Agent, Message, StopReason, Thread, Tool, ToolCall, T
 from tests.backends.letta.test_conversations import Calls, a_turn, backend_of, play, result, say
 from tests.cli.servers import row
 from tests.faults.fake import fake_letta
+from tests.requirements import requirement
 
 RELATIONS = "include=agent.blocks&include=agent.tools&include=agent.secrets&include=agent.sources&include=agent.tags"
 OLDER = ("memgpt_agent", "memgpt_v2_agent", "react_agent", "workflow_agent")
@@ -218,6 +219,7 @@ async def test_a_twin_s_conversation_is_forked_like_any_other(
 # --- one memory ------------------------------------------------------------------------------------------------------
 
 
+@requirement("older.memory")
 async def test_what_the_twin_remembers_the_agent_knows_and_the_other_way_round(
     model: ScriptedModel, letta_api: Letta, backend: LettaBackend, older: Agent, marker: str
 ) -> None:
@@ -262,6 +264,7 @@ async def test_a_block_that_the_twin_makes_is_the_agent_s_too(
 # --- kept in step ----------------------------------------------------------------------------------------------------
 
 
+@requirement("older.in-step")
 async def test_what_is_changed_on_the_agent_is_brought_over_before_the_next_turn(
     model: ScriptedModel, letta_api: Letta, backend: LettaBackend, older: Agent, marker: str
 ) -> None:
@@ -402,6 +405,7 @@ async def test_a_twin_that_somebody_deletes_is_made_again(
 # --- tidying up ------------------------------------------------------------------------------------------------------
 
 
+@requirement("older.swept")
 async def test_only_twins_that_nobody_needs_are_swept(
     letta: LocalLetta, letta_api: Letta, backend: LettaBackend, older: Agent, make_agent: Callable[..., Any]
 ) -> None:

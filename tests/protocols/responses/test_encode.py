@@ -35,6 +35,7 @@ from frontdesk.turn import (
     TurnFinished,
     Usage,
 )
+from tests.requirements import requirement
 
 ASKED = echo(parse(b'{"model": "Milo", "input": "hello"}'))
 HEAD = Head(
@@ -500,6 +501,7 @@ def without_status(items: Sequence[Any]) -> list[Any]:
     return [{name: value for name, value in item.items() if name != "status"} for item in items]
 
 
+@requirement("responses.stream")
 @given(answers(), styles, st.integers(1, 13))
 def test_a_stream_says_what_the_plain_reply_says(events: list[Event], style: Style, size: int) -> None:
     streamed = stream(events, style, size=size)

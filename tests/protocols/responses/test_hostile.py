@@ -635,10 +635,10 @@ async def test_a_branch_does_not_wait_for_what_runs_in_the_conversation(client: 
 # --- what was cancelled, or failed -------------------------------------------------------------------------------
 
 
-async def cut(client: AsyncOpenAI, fake: FakeLetta, how: str, after: Any) -> Any:
+async def cut(client: AsyncOpenAI, fake: FakeLetta, how: str, after: Any, **more: Any) -> Any:
     """A response that came to no answer."""
     fake.gate.clear()
-    more = {"previous_response_id": after.id} if after else {}
+    more |= {"previous_response_id": after.id} if after else {}
     before = len(fake.visits)
     made = await create(client, f"#{'limited' if how == 'failed' else 'held'}# {before}", background=True, **more)
     await visited(fake, before + 1)
@@ -693,6 +693,25 @@ async def test_two_that_were_cut_short_one_after_the_other_are_told_in_their_ord
 
 
 @requirement("responses.branch", "responses.cancel", "responses.conversation")
+@pytest.mark.parametrize("how", ["completed", "cancelled", "failed"])
+async def test_what_a_conversation_told_of_what_was_cut_short_belongs_to_that_turn(
+    client: AsyncOpenAI, fake: FakeLetta, how: str
+) -> None:
+    first = await create(client, "One")
+    await cut(client, fake, "cancelled", first)
+    short = fake.visits[1].heard[-1][1]
+    where = {"conversation": first.conversation.id}
+    if how == "completed":
+        told = await create(client, "Two", **where)
+        await create(client, "Three", **where)
+    else:
+        told = await cut(client, fake, how, None, **where)
+    said = fake.visits[2].heard[-1][1]
+    await create(client, "Branch", previous_response_id=told.id)
+    assert users(fake.visits[-1]) == ["One", short, said, "Branch"]
+
+
+@requirement("responses.branch", "responses.cancel", "responses.conversation")
 @pytest.mark.parametrize("how", ["cancelled", "failed"])
 @pytest.mark.parametrize("by", ["previous_response_id", "conversation"])
 async def test_a_branch_that_was_cut_short_still_knows_where_it_came_from(
@@ -717,6 +736,19 @@ async def test_what_was_cut_short_is_told_once_in_its_conversation(client: Async
     await cut(client, fake, "cancelled", second)
     await create(client, "On", conversation=first.conversation.id)
     assert users(fake.visits[-1]) == ["One", *(visit.heard[-1][1] for visit in fake.visits[1:3]), "On"]
+
+
+@requirement("responses.cancel", "responses.conversation")
+async def test_the_same_cut_short_twice_is_told_twice(client: AsyncOpenAI, fake: FakeLetta) -> None:
+    first = await create(client, "One")
+    where = {"conversation": first.conversation.id}
+    for number in range(2):
+        fake.gate.clear()
+        made = await create(client, "#silent#", background=True, metadata={"number": str(number)}, **where)
+        await visited(fake, number + 2)
+        await client.responses.cancel(made.id)
+    await create(client, "On", **where)
+    assert users(fake.visits[-1]) == ["One", "#silent#", "#silent#", "On"]
 
 
 @requirement("responses.cancel")

@@ -89,11 +89,12 @@ async def test_a_tool_round_trip(
     assert second.conversation == first.conversation
 
 
-async def ask(client: AsyncOpenAI, stream: bool, **asked: Any) -> Response:
+async def ask(client: AsyncOpenAI, stream: bool, **asked: Any) -> Any:
     if not stream:
-        return await client.responses.create(**asked)
-    stream: Any = client.responses.stream(**asked)
-    async with stream as events:
+        create: Any = client.responses.create
+        return await create(**asked)
+    answering: Any = client.responses.stream(**asked)
+    async with answering as events:
         return await events.get_final_response()
 
 

@@ -23,7 +23,7 @@ import structlog
 from frontdesk.backends.letta import encode, settings
 from frontdesk.backends.letta.blocks import Blocks
 from frontdesk.backends.letta.client import LettaClient, Stream
-from frontdesk.backends.letta.failures import AwaitingApproval, WrongCallIds
+from frontdesk.backends.letta.failures import AwaitingApproval, HeldByRun, WrongCallIds
 from frontdesk.backends.letta.outcome import ACTIVE, Row, of_turn, outcome, untracked
 from frontdesk.backends.letta.prompts import Prompts
 from frontdesk.backends.letta.structured import checked, repair
@@ -31,6 +31,7 @@ from frontdesk.backends.letta.translate import ServerSentEvents, Translator
 from frontdesk.backends.letta.twins import Twins, twin_in
 from frontdesk.errors import (
     BackendUnavailable,
+    ConnectionLost,
     ConversationBusy,
     EndpointNotFound,
     GatewayError,
@@ -127,6 +128,7 @@ class LettaBackend:
         self._has_conversations = True
         self._forks = True
         self._forks_at = True
+        self._waiting: set[str] = set()  # turns which Letta has refused so far
         self._run_ids: dict[str, str] = {}  # turn → run, while it may have to be cancelled
 
     @property
@@ -352,6 +354,8 @@ class LettaBackend:
                         yield events
                     if translator.done:
                         stream.done()
+                    elif not (translator.failed or translator.stopped):  # the run may go on, with nobody to hear it
+                        raise ConnectionLost("The Letta server's stream broke off before the agent's turn had ended.")
                 self._run_ids.pop(turn.id, None)  # it has ended, one way or the other
                 finished = translator.finish()
                 break
@@ -451,17 +455,26 @@ class LettaBackend:
         path, body = self._request(turn, placement, messages, prompt)
         record = self._recorder(turn.id)
         waits = pauses(self._settings.busy_seconds)
-        told = False
+        told, ended = False, ""
         while True:
             try:
                 return await self._client.stream(path, body, self._settings.silence_seconds, record)
-            except ConversationBusy:
+            except ConversationBusy as error:
+                if "agent_id" in body and (holder := error.run_id if isinstance(error, HeldByRun) else ""):
+                    # With Redis, a run that is cancelled leaves an agent's own thread locked for minutes: by this way
+                    # Letta does not look at the lock. One that ends in order unlocks it within moments.
+                    if holder == ended:
+                        path = f"/v1/agents/{body.pop('agent_id')}/messages/stream"
+                        continue
+                    ended = holder if await self._has_ended(holder) else ""
                 if (pause := next(waits, None)) is None:
                     raise
             if not told:
                 log.info("conversation is busy with a run of another client", thread=placement.thread.id)
                 told = True
+            self._waiting.add(turn.id)
             await asyncio.sleep(pause)
+            self._waiting.discard(turn.id)  # cut short in the pause it stays, for `cancel`
 
     async def _mended(
         self, messages: list[dict[str, Any]], placement: Placement, error: AwaitingApproval | WrongCallIds
@@ -495,6 +508,9 @@ class LettaBackend:
         return self._run_ids.get(turn_id, "")
 
     async def cancel(self, turn: Turn, placement: Placement) -> tuple[Item, ...]:
+        if turn.id in self._waiting:  # Letta never took it: what runs there is another client's
+            self._waiting.discard(turn.id)
+            return placement.deliver
         await self.stop(turn.id, placement.agent, placement.thread)
         return await self.dropped(turn.id, placement)
 
@@ -557,6 +573,9 @@ class LettaBackend:
         query: dict[str, Any] = {"active": "true"} | ({"agent_id": agent.id} if thread.own else {})
         rows = await self._client.get("/v1/runs/", query | ({} if thread.own else {"conversation_id": conv(thread)}))
         return [row["id"] for row in rows if not (thread.own and row.get("conversation_id"))]
+
+    async def _has_ended(self, run_id: str) -> bool:
+        return (await self._client.get(f"/v1/runs/{run_id}"))["status"] not in ACTIVE
 
     async def _came_to(self, run_id: str) -> Outcome:
         path, query = f"/v1/runs/{run_id}", {"limit": LOOKED_THROUGH}

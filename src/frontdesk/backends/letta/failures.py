@@ -88,6 +88,14 @@ class WrongCallIds(AgentFailed):
         self.expected = expected
 
 
+class HeldByRun(ConversationBusy):
+    """Letta keeps others out of the conversation while this run is at work there, or after it, by mistake."""
+
+    def __init__(self, message: str, run_id: str) -> None:
+        super().__init__(message, retry_after_seconds=BUSY_SECONDS)
+        self.run_id = run_id
+
+
 def failure(
     error_type: str | None = None, message: Any = None, detail: Any = None, *, stop_reason: str = ""
 ) -> GatewayError:
@@ -102,8 +110,9 @@ def failure(
         expected = tuple(re.findall(r"'([^']+)'", found.group(1)))
         return WrongCallIds("The tool results do not answer the calls the agent waits for.", expected)
     if "Another request" in text and "being processed" in text:
-        return ConversationBusy(
-            "Another client is talking to this conversation on the Letta server.", retry_after_seconds=BUSY_SECONDS
+        holder = re.search(r"run_id=(run-[0-9a-f-]{36})", text)
+        return HeldByRun(
+            "Another client is talking to this conversation on the Letta server.", holder[1] if holder else ""
         )
     prefix = text.split(":", 1)[0].strip()
     cls = BY_TYPE.get(kind) or BY_PREFIX.get(prefix) or AgentFailed

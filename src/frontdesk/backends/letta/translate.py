@@ -216,6 +216,11 @@ class Translator:
             events.append(kind(text, part_id))
         stretch.clear()
 
+    @property
+    def stopped(self) -> bool:
+        """Whether Letta has said why the agent stopped."""
+        return self._stop is not None
+
     def finish(self) -> TurnFinished:
         """How the turn ended. Raises what Letta reported, or AgentFailed if the stream merely stopped."""
         if self.failed:
