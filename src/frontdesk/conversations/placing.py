@@ -240,7 +240,7 @@ def own(tx: Connection, ask: Ask, mine: str) -> Spot:
     if row is None:
         return Spot(Identity.NEW, kind="own", known=len(ask.turn.history))
     found = where_it_stands(tx, ask, row, mine)
-    return replace(found, owed=owed(tx, ask, row, found.parent))
+    return with_owed(tx, ask, found, row)
 
 
 # --- by name -------------------------------------------------------------------------------------------------------
@@ -259,7 +259,7 @@ def in_pin(tx: Connection, ask: Ask, mine: str) -> Spot:
         found = where_it_stands(tx, ask, row, mine)
         last = found.parent
         again = bool(last and last.state == "failed_after" and ask.request and last.request == ask.request)
-        return replace(found, identity=Identity.HEADER, owed=owed(tx, ask, row, last), again=again)
+        return replace(with_owed(tx, ask, found, row), identity=Identity.HEADER, again=again)
     found = by_lineage(tx, ask, mine, family, current) or unused(tx, ask, current, mine)
     return replace(found, identity=Identity.HEADER) if found else beginning_under(ask, family)
 
@@ -309,13 +309,16 @@ def busy(tx: Connection, row: Conversation, mine: str) -> bool:
     return any(turn.id != mine and (turn.state != "claimed" or ours is None or turn.seq < ours) for turn in line)
 
 
-def owed(tx: Connection, ask: Ask, row: Conversation, head: Node | None) -> tuple[Item, ...]:
-    """What the agent never heard: what was put into the conversation, and what was cancelled."""
-    notes = records.notes_to(tx, head)
-    told = dropped(tx, ask, row, notes[0].parent if notes else row.head)
+def with_owed(tx: Connection, ask: Ask, found: Spot, row: Conversation) -> Spot:
+    """With all that the agent never heard, in its order: what was put into the conversation, and what was cancelled."""
+    notes = records.notes_to(tx, found.parent)
+    missed = dropped(tx, ask, row, notes[0].parent if notes else row.head)
+    told = list(missed)
     for note in notes:
-        told += [*kept_input(note, row.struck), *dropped(tx, ask, row, note.id)]
-    return tuple(told)
+        lost = dropped(tx, ask, row, note.id)
+        told += [*kept_input(note, row.struck), *lost]
+        missed += lost
+    return replace(found, owed=tuple(told), missed=tuple(missed))
 
 
 def dropped(tx: Connection, ask: Ask, row: Conversation, head: str) -> list[Item]:
@@ -325,9 +328,11 @@ def dropped(tx: Connection, ask: Ask, row: Conversation, head: str) -> list[Item
     for turn in records.dropped_in(tx, row.id, head):
         if turn.request and turn.request == ask.request:
             continue
-        whole = telling(turn)
-        told = [before for before in told if whole[: len(before)] != before]  # this one was to tell that, too
-        told.append(whole)
+        given = codec.items_of(turn.input)
+        told = [
+            each for each in told if len(given) <= len(each) or given[: len(each)] != each
+        ]  # it was to tell that too
+        told.append(telling(turn))
     return [item for each in told for item in each]
 
 
