@@ -47,6 +47,9 @@ class ListedBackend:
         self._fail()
         return list(self.all)
 
+    async def hidden(self) -> int:
+        return 0
+
     async def find(self, name: str) -> Sequence[Agent]:
         self.finds.append(name)
         self.asked_at_once += 1

@@ -159,7 +159,9 @@ def create_app(settings: Settings) -> ASGIApp:
         app.router.routes.append(Route(f"{prefix}/responses", responses, methods=["POST"]))
         app.include_router(responses_routes.router(responses), prefix=prefix, include_in_schema=bool(prefix))
         app.include_router(models.router(directory, rules(settings)), prefix=prefix, include_in_schema=bool(prefix))
-        app.include_router(conversations.router(archive, entrance), prefix=prefix, include_in_schema=bool(prefix))
+        app.include_router(
+            conversations.router(archive, entrance, responses), prefix=prefix, include_in_schema=bool(prefix)
+        )
         app.include_router(about.router(directory, gateway, metrics), prefix=prefix, include_in_schema=not prefix)
     describe(app)
     add_error_handlers(app, metrics)
@@ -203,6 +205,10 @@ def letta_backend(server: LettaServer, settings: Settings, metrics: Metrics | No
             silence_seconds=settings.silence_seconds,
             busy_seconds=settings.queue_wait_seconds,
             bridge=server.bridge,
+            approvals=server.approvals,
+            allowed_tools=server.allowed_tools,
+            replicas=settings.replicas,
+            kept_seconds=settings.retention_days * 86_400,
             memory_seconds=settings.memory_refresh_seconds if settings.memory_refresh == "changed" else None,
             alone=settings.workers == 1 and not settings.database_url,
         ),
@@ -223,6 +229,7 @@ def front(settings: Settings, images: ImageFetcher) -> Front:
         tuple(name.lower().encode() for name in settings.chat_headers),
         settings.conversation_metadata,
         fetch,
+        images_seconds=max(60.0, settings.image_seconds),
     )
 
 

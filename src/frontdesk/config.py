@@ -24,6 +24,7 @@ LETTA_CLOUD = "https://api.letta.com"
 LETTA_LOCAL = "http://localhost:8283"
 
 Names = Annotated[tuple[str, ...], NoDecode]
+ReplicaCount = Annotated[int, Field(ge=0, le=32)]
 ConversationMode = Literal["auto", "pinned_only", "stateless", "single"]
 SystemPrompt = Literal["override", "message", "block", "ignore"]
 
@@ -77,6 +78,11 @@ class LettaServer(_Table):
     """Serve sleeptime agents of this server too: those that tend another agent's memory."""
     bridge: Literal["twin", "reject"] = "twin"
     """How older agents of this server, which know no client tools, are given them: by a hidden modern twin, or not."""
+    approvals: Literal["deny", "surface"] = "deny"
+    """What becomes of an agent's own tool call that waits for a human: denied, and the agent goes on without, or an
+    error `approval_required`, and the caller decides."""
+    allowed_tools: tuple[str, ...] = ()
+    """Such tools which are let run without asking anybody, as shell patterns of their names; case counts."""
 
     @property
     def url(self) -> str:
@@ -187,6 +193,15 @@ class Settings(BaseSettings):
     bridge: Literal["twin", "reject"] = "twin"
     """How older agents, which know no client tools, are given them: by a hidden modern twin, or not (a 400). Of the one
     Letta server of the environment; others have their own."""
+    approvals: Literal["deny", "surface"] = "deny"
+    """What becomes of an agent's own tool call that waits for a human: denied, and the agent goes on without, or an
+    error `approval_required`, and the caller decides. Of the one Letta server of the environment."""
+    allowed_tools: Names = ()
+    """Such tools which are let run without asking anybody, as shell patterns of their names; case counts. Of the one
+    Letta server of the environment."""
+    replicas: dict[str, ReplicaCount] = {}
+    """How many hidden twins, with the same tools and shared memory, hold an agent's conversations: by name or id,
+    `Milo = 3`, and `"*"` for each older agent that is not named. A number alone means these. 0 is none."""
     reasoning_field: Literal["reasoning_content", "reasoning", "both", "think", "off"] = "reasoning_content"
     """The field that shows an agent's reasoning; `think` puts it into the text, between `<think>` tags."""
     tool_activity: Literal["reasoning", "off"] = "reasoning"
@@ -270,6 +285,7 @@ class Settings(BaseSettings):
         "chat_headers",
         "conversation_metadata",
         "model_choices",
+        "allowed_tools",
         "image_allow_hosts",
         "cors_origins",
         mode="before",
@@ -277,6 +293,11 @@ class Settings(BaseSettings):
     @classmethod
     def _comma_separated(cls, value: Any) -> Any:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("replicas", mode="before")
+    @classmethod
+    def _of_older_agents(cls, value: Any) -> Any:
+        return {"*": value} if isinstance(value, int) else value
 
     @field_validator("on_disconnect")
     @classmethod
@@ -312,6 +333,8 @@ class Settings(BaseSettings):
                 include_hidden=self.include_hidden,
                 include_sleeptime=self.include_sleeptime,
                 bridge=self.bridge,
+                approvals=self.approvals,
+                allowed_tools=self.allowed_tools,
             ),
         )
 

@@ -35,6 +35,7 @@ class Listing:
     seen: float = 0.0
     latency_seconds: float = 0.0
     version: str = ""
+    hidden: int = 0  # agents behind those that are served
     error: str = ""
 
 
@@ -95,7 +96,7 @@ class Directory:
         try:
             listing.version = await backend.ping()
             listing.latency_seconds = time.perf_counter() - began
-            agents = await backend.agents()
+            agents, hidden = await backend.agents(), await backend.hidden()
         except GatewayError as error:
             if listing.error != error.message:
                 log.warning("backend cannot be listed", backend=backend.name, error=error.message)
@@ -108,6 +109,7 @@ class Directory:
         if listing.error:
             log.info("backend is back", backend=backend.name, agents=len(agents))
         self._keep(listing, agents)
+        listing.hidden = hidden
         listing.seen = time.time()
         listing.error = ""
 

@@ -178,6 +178,8 @@ class AgentTimeout(BackendError):
 
 
 class ApprovalRequired(BackendError):
+    """The conversation waits for an answer, and goes on with it."""
+
     code = "approval_required"
 
 

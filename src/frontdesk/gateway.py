@@ -29,6 +29,7 @@ from frontdesk.errors import (
     AgentFailed,
     AgentNotFound,
     AgentTimeout,
+    ApprovalRequired,
     ConnectionLost,
     ConversationBusy,
     ConversationNotFound,
@@ -463,6 +464,10 @@ class Run:
                     else:
                         self._broadcast.add(batch)
                     yield batch
+        except ApprovalRequired as error:  # the agent has the message, and waits
+            await finish(self._settle(backend, placement, entry, error, heard=True))
+            where = f"Answer with POST /v1/conversations/{self.conversation_id}/approvals."
+            raise ApprovalRequired(f"{error.message} {where}") from error
         except ConnectionLost as error:  # perhaps only the connection: the run may go on, with nobody to hear it
             self._gateway.later(self._settle(backend, placement, entry, error, heard))
             raise
@@ -702,6 +707,10 @@ async def by_itself(run: Run, within: AbstractContextManager[None]) -> None:
         if not run.entered.is_set():
             raise
         log.warning("a turn in the background failed", turn=run.id, code=error.public_code)
+    except Exception:
+        if not run.entered.is_set():
+            raise
+        log.exception("a turn in the background failed", turn=run.id)
     except asyncio.CancelledError:
         if not run.stopped:
             raise

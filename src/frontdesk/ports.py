@@ -4,7 +4,7 @@ from collections.abc import AsyncGenerator, Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from frontdesk.turn import Agent, Batch, Call, Identity, Item, Part, StopReason, Thread, Turn, Usage
+from frontdesk.turn import Agent, Batch, Call, Identity, Item, Part, StopReason, Thread, ToolRun, Turn, Usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +78,10 @@ class Backend(Protocol):
         """The agents of exactly this name or id, by an indexed look-up; cheap enough for a request."""
         ...
 
+    async def hidden(self) -> int:
+        """How many agents it keeps behind those that are served, to share their load or to bridge what they lack."""
+        ...
+
     async def ping(self) -> str:
         """Reach the backend and say its version. Raises BackendUnavailable or BackendRejectedKey."""
         ...
@@ -99,6 +103,10 @@ class Backend(Protocol):
 
     async def calls(self, agent: Agent, thread: Thread) -> Sequence[Call]:
         """The caller's tool calls in the latest part of a conversation, newest first."""
+        ...
+
+    async def awaiting(self, agent: Agent, thread: Thread) -> Sequence[ToolRun]:
+        """Calls of the agent's own in a conversation which wait for the caller to approve of them."""
         ...
 
     # --- turns -----------------------------------------------------------------------------------------------------

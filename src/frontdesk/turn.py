@@ -28,7 +28,25 @@ class Image:
     param: str = field(default="", compare=False)
 
 
-Content = Text | Image
+@dataclass(frozen=True, slots=True)
+class File:
+    """A file by its bytes. What is `text/…` is UTF-8. `param` says where it stood."""
+
+    name: str
+    media_type: str
+    data: bytes
+    param: str = field(default="", compare=False)
+
+    @property
+    def is_text(self) -> bool:
+        return self.media_type.startswith("text/")
+
+    @property
+    def text(self) -> str:
+        return self.data.decode() if self.is_text else ""
+
+
+Content = Text | Image | File
 
 Role = Literal["user", "assistant", "system"]
 """`system` only of what was put into a conversation by hand: a request's own instructions are the turn's."""
@@ -80,6 +98,7 @@ class ToolResult:
     content: tuple[Content, ...]
     is_error: bool = False
     param: str = field(default="", compare=False)
+    approved: bool | None = None  # whether the agent may run its own tool, where it asked for that; `content` says why
 
     @property
     def text(self) -> str:
@@ -222,6 +241,9 @@ class Turn:
     metadata: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
+TEXT_FILES = frozenset({"text/*"})
+"""What any agent can be told, in words."""
+
 # --- who answers -------------------------------------------------------------------------------------------------
 
 
@@ -240,9 +262,13 @@ class Agent:
     client_tools: bool = True
     conversations: bool = True  # False: one thread, shared by everybody who talks to it
     bridged: bool = False  # of one thread, but a conversation in which the caller's tools are used is one of its own
+    tools_alone: bool = True  # whether its own thread knows the caller's tools
     honours: frozenset[str] = frozenset()  # which `OPTIONS` are carried out in a conversation
     honours_alone: frozenset[str] = frozenset()  # … and which in its own thread
     reserved_tools: frozenset[str] = frozenset()  # names of its own which a caller's tool must not take
+    approvals: Literal["deny", "surface"] = "deny"  # what becomes of its own tools that wait for a human's approval
+    allowed_tools: tuple[str, ...] = ()  # shell patterns of those which it may run without asking
+    files: frozenset[str] = TEXT_FILES  # patterns of the media types it can be given
     settings: Mapping[str, Any] = field(default_factory=dict[str, Any])  # the backend's own, opaque to others
 
 

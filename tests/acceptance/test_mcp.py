@@ -104,7 +104,7 @@ async def test_an_older_agent_has_it_through_its_twin_too(
     seen = json.loads(await asyncio.to_thread(command, letta, tmp_path, "agents", "show", agent.name, "--json"))
     everyone = json.loads(await asyncio.to_thread(command, letta, tmp_path, "agents", "--all", "--json"))
     absent = {each["id"]: each["absent"] for each in everyone}
-    assert (absent[agent.id], absent[seen["twin"]]) == ("", f"twin of {agent.name}")
+    assert (absent[agent.id], absent[seen["twins"][0]]) == ("", f"twin of {agent.name}")
     assert seen["conversations"] == 1
     assert {each["label"]: each["shared_with"] for each in seen["blocks"]} == {"human": [], "persona": []}
     assert {each["name"]: each["works"] for each in seen["abilities"]}["client tools"] == "yes"

@@ -19,7 +19,7 @@ from frontdesk.conversations.lineage import (
     sayings,
     wraps,
 )
-from frontdesk.turn import Image, Item, Message, Part, Reasoning, Role, Text, ToolCall, ToolResult, ToolRun
+from frontdesk.turn import File, Image, Item, Message, Part, Reasoning, Role, Text, ToolCall, ToolResult, ToolRun
 
 lines = st.text(st.characters(exclude_characters="<>\n", exclude_categories=("Cs", "Cc", "Zl", "Zp")), min_size=1)
 texts = st.text(st.sampled_from("ab é\n\t<>/think") | st.characters(exclude_categories=("Cs",)), max_size=40)
@@ -192,6 +192,9 @@ def test_results_and_pictures_count() -> None:
     assert one != point(ToolResult("1", (Text("rainy"),)))
     assert one != point(ToolResult("2", (Text("sunny"),)))
     assert point(Message("user", (Image(url="a"),))) != point(Message("user", (Image(url="b"),)))
+    file = Message("user", (File("a", "text/plain", b"a"),))
+    assert point(file) != point(Message("user", (File("a", "text/plain", b"b"),)))
+    assert point(ToolResult("1", file.content)) != point(ToolResult("1", ()))
 
 
 def test_what_clients_do_not_send_back_does_not_count() -> None:

@@ -34,6 +34,7 @@ def gateway(odd: FakeLetta, tmp_path_factory: pytest.TempPathFactory) -> Generat
         commit_wait_seconds=0.4,
         keepalive_seconds=0.2,
         queue_wait_seconds=0.2,  # for a run of another client
+        approvals="surface",
     ) as running:
         yield running
 

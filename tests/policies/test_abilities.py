@@ -37,8 +37,18 @@ def how(agent: Agent, name: str, rules: Rules = RULES["default"], mode: Mode = "
 
 def test_a_modern_agent_can_all_but_what_its_server_lacks() -> None:
     found = works(MODERN)
-    assert [name for name, each in found.items() if each != "yes"] == ["settings", "other models", "tool choice"]
+    assert [name for name, each in found.items() if each != "yes"] == [
+        "files",
+        "settings",
+        "other models",
+        "tool choice",
+    ]
     assert lacking(MODERN) == ()
+
+
+def test_which_files_are_taken_is_told() -> None:
+    assert works(replace(MODERN, files=frozenset({"text/*", "application/pdf"})))["files"] == "yes"
+    assert works(replace(MODERN, files=frozenset()))["files"] == "no"
 
 
 def test_an_older_agent_with_a_twin_lacks_conversations_only() -> None:
@@ -47,6 +57,13 @@ def test_an_older_agent_with_a_twin_lacks_conversations_only() -> None:
     assert "twin" in how(BRIDGED, "client tools")
     assert "With the caller's tools also max_output_tokens, temperature." in how(BRIDGED, "settings")
     assert [each.name for each in lacking(BRIDGED)] == ["conversations"]
+
+
+def test_an_older_agent_with_replicas_lacks_nothing_but_in_its_own_thread() -> None:
+    shared = replace(BRIDGED, conversations=True, bridged=False, tools_alone=False)
+    assert works(shared) == works(MODERN)
+    alone = works(shared, mode="single")
+    assert (alone["client tools"], alone["conversations"], alone["streaming"]) == ("no", "partly", "partly")
 
 
 def test_an_older_agent_without_a_twin_says_why() -> None:
@@ -65,6 +82,18 @@ def test_tools_that_wait_for_a_person_are_named() -> None:
     assert works(MODERN, awaiting=["pay"])["own tools"] == "partly"
     assert how(MODERN, "own tools", awaiting=["pay", "post"]).startswith("pay and post wait for")
     assert [each.name for each in lacking(MODERN, awaiting=["pay"])] == ["own tools"]
+
+
+def test_what_becomes_of_tools_that_wait_for_a_person_is_told_as_this_server_is_set() -> None:
+    assert "nobody can give here" in how(MODERN, "own tools", awaiting=["pay"])
+    asks = replace(MODERN, approvals="surface")
+    assert "409 `approval_required`" in how(asks, "own tools", awaiting=["pay"])
+    assert "nobody can give here" in how(asks, "own tools", mode="single", awaiting=["pay"])
+    older = replace(asks, conversations=False, bridged=True)
+    assert how(older, "own tools", awaiting=["pay"]).endswith("In its one thread nobody can, and the agent is told so.")
+    allows = replace(MODERN, allowed_tools=("p*",))
+    assert works(allows, awaiting=["pay"])["own tools"] == "yes"
+    assert how(allows, "own tools", awaiting=["pay", "send"]).startswith("send waits for")
 
 
 def test_models_may_be_chosen_where_the_operator_allows_it() -> None:

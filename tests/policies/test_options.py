@@ -13,6 +13,7 @@ HONOURED = frozenset({"temperature", "format", "model", "parallel_tool_calls"})
 ALONE = frozenset({"parallel_tool_calls"})
 MODERN = Agent("agent-1", "Milo", "letta", honours=HONOURED, honours_alone=ALONE)
 OLDER = replace(MODERN, conversations=False, bridged=True)
+SHARED = replace(MODERN, tools_alone=False)  # an older agent whose conversations are held by replicas
 SCHEMA: dict[str, Any] = {"type": "object"}
 
 
@@ -79,7 +80,9 @@ def test_a_block_is_for_one_thread_only_whatever_a_key_says(rules: Rules, key: S
 def test_an_older_agents_own_thread_takes_no_tools() -> None:
     alone = turn("single", tools=(Tool("get_weather"),))
     assert refusal(alone, OLDER) == ("tools", "unsupported_parameter")
+    assert refusal(alone, SHARED) == ("tools", "unsupported_parameter")
     assert settled(replace(alone, mode="auto"), OLDER, Rules()).tools
+    assert settled(replace(alone, mode="auto"), SHARED, Rules()).tools
 
 
 # --- wishes -------------------------------------------------------------------------------------------------------

@@ -454,7 +454,8 @@ async def test_what_was_put_there_is_still_told_after_a_turn_that_failed_or_was_
     told = ["still: noted", "still: noted, too", "still: #wait#", "Wait.", "still: after", "still: here"]
     assert [text for _, text in given(fake, "still: here")] == told
     assert [text for _, text in await said(anne, made.id)] == [
-        *("still: noted", "still: noted, too", "still: after", "still: here", "You said: still: here")
+        *("still: noted", "still: noted, too", "still: after"),
+        *("still: #wait#", "Wait.", "still: here", "You said: still: here"),  # told with the turn that came next
     ]
 
 
@@ -538,7 +539,12 @@ async def test_items_put_there_have_openais_shapes(anne: AsyncOpenAI) -> None:
         ({"items": [{"role": "user", "content": 5}]}, "items[0].content", "invalid_type"),
         (
             {"items": [{"role": "user", "content": [{"type": "input_file", "file_id": "f"}]}]},
-            "items[0].content[0].type",
+            "items[0].content[0].file_id",
+            "unsupported_content_type",
+        ),
+        (
+            {"items": [{"role": "user", "content": [{"type": "input_file", "file_data": "JVBERi0xLjcK"}]}]},
+            "items[0].content[0].file_data",
             "unsupported_content_type",
         ),
         (

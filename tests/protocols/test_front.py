@@ -1,5 +1,7 @@
 """What every protocol does with a request beside decoding it."""
 
+import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -86,6 +88,18 @@ async def test_there_is_a_bound_of_how_many() -> None:
         await FRONT.with_images(asked(*images))
     assert info.value.param == str(MAX_IMAGES)
     assert not fetches
+
+
+async def test_pictures_have_a_bound_of_time_together() -> None:
+    async def first_only(url: str, param: str) -> Image:
+        if url != "a":
+            await asyncio.Event().wait()
+        return await fetch(url, param)
+
+    slow = replace(FRONT, fetch_image=first_only, images_seconds=0.05)
+    with pytest.raises(InvalidRequest, match=r"within 0\.05 seconds") as info:
+        await slow.with_images(asked(picture("a", "0"), picture("b", "1")))
+    assert (info.value.public_code, info.value.param) == ("invalid_image_url", "1")
 
 
 # --- names ---------------------------------------------------------------------------------------------------------

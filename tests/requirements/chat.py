@@ -90,6 +90,14 @@ REQUIREMENTS = {
     "chat.params.settings": Requirement("Temperature, token limit and the like hold for their request alone", CREATE),
     "chat.params.model": Requirement("A request may choose another model where the operator allows it", OURS),
     "chat.system.remove": Requirement("`REMOVE_SYSTEM_PROMPT` keeps them from the agents", OURS),
+    "files.text": Requirement(
+        "The text of a file reaches the model, with its name, unchanged",
+        "https://platform.openai.com/docs/guides/pdf-files",
+    ),
+    "files.refused": Requirement(
+        "What cannot be carried is a 400 with its place, and leaves nothing at the agent", OURS, "Letta takes no PDF"
+    ),
+    "files.once": Requirement("A chat with files is one conversation, which hears each once", OURS),
     "chat.user.name": Requirement("The name of a speaker reaches the model", CREATE),
     "chat.user.trailing": Requirement("Every message since the agent's last is new, not only the last", "Open WebUI"),
     "chat.user.nothing-new": Requirement("A request which says nothing is a 400", LETTA),

@@ -29,6 +29,9 @@ CHECKS = [
 """Not among them: that all which the document forbids is refused (unknown fields are let through, as by OpenAI), and
 that all which it allows is taken (much is said in words only: an agent has to exist, `n` to be 1)."""
 
+ONCE = frozenset({"POST /v1/conversations/{conversation_id}/approvals"})
+"""What can be done only once, to something that an agent has asked."""
+
 SLOW = [HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large, HealthCheck.large_base_example]
 
 
@@ -86,7 +89,7 @@ def test_whatever_is_asked_the_answer_is_as_described(
     bounded(given(operation.as_strategy(mode))(ask))()
     place = {each: known[each] for each in known if f"{{{each}}}" in path}
     bounded(given(operation.as_strategy(mode, path_parameters=place or None))(ask_for_something_known))()
-    if mode is GenerationMode.POSITIVE:
+    if mode is GenerationMode.POSITIVE and name not in ONCE:
         assert min(seen) < 300, "nothing that was asked was ever done"
 
 

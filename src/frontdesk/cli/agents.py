@@ -185,8 +185,8 @@ def about(seen: "Portrait") -> "Iterator[tuple[str, Text | str]]":
     yield "embedding", clean(seen.embedding) or "none: archives and files cannot be searched"
     if seen.tags:
         yield "tags", clean(", ".join(seen.tags))
-    if seen.twin:
-        yield "twin", f"{seen.twin}, for the caller's tools"
+    if seen.twins:
+        yield "twin" if len(seen.twins) == 1 else "twins", f"{', '.join(seen.twins)}, with the same memory"
     if seen.conversations is not None:
         yield "made here", "1 conversation" if seen.conversations == 1 else f"{seen.conversations} conversations"
 

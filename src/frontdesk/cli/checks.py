@@ -55,8 +55,8 @@ NAMED = 3  # agents, of which the same is true
 
 MENDS = {
     "client tools": "Make it anew as a letta_v1_agent; it can share the memory blocks.",
-    "conversations": "Make it anew as a letta_v1_agent; it can share the memory blocks.",
-    "own tools": "Take the approval from the tool in Letta, or approve there what it asks.",
+    "conversations": "Give it `replicas`, or make it anew as a letta_v1_agent; it can share the memory blocks.",
+    "own tools": 'Name it in `allowed_tools`, or set `approvals = "surface"`, so that callers decide.',
     "system prompts": "Set FRONTDESK_SYSTEM_PROMPT, or `system_prompts` for this agent.",
 }
 

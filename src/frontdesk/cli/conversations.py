@@ -208,4 +208,8 @@ def print_item(item: dict[str, Any], agent: str) -> None:
 
 
 def said(parts: list[dict[str, Any]]) -> str:
-    return "\n".join(str(part.get("text", "[a picture]")) for part in parts)
+    return "\n".join(str(part.get("text") or shown(part)) for part in parts)
+
+
+def shown(part: dict[str, Any]) -> str:
+    return f"[a file: {part['filename']}]" if part["type"] == "input_file" else "[a picture]"

@@ -115,7 +115,7 @@ async def listing(client: LettaClient, query: Sequence[tuple[str, str]] = ()) ->
 
 def without_conversations(agent: Agent) -> Agent:
     """The agent as it is on a server that has none: the gateway finds that out with the first turn."""
-    return replace(agent, client_tools=agent.client_tools and not agent.bridged, conversations=False, bridged=False)
+    return replace(agent, client_tools=agent.client_tools and agent.tools_alone, conversations=False, bridged=False)
 
 
 def awaiting_approval(row: Row) -> tuple[str, ...]:

@@ -51,7 +51,7 @@ class Block:
     characters: int
     limit: int | None
     read_only: bool
-    shared_with: tuple[str, ...]  # other agents, by name; not its twin
+    shared_with: tuple[str, ...]  # other agents, by name; not its twins
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,14 +81,15 @@ class Portrait:
     blocks: tuple[Block, ...]
     tools: tuple[OwnTool, ...]
     one_call_at_a_time: bool  # because of its tool rules
-    conversations: int | None  # made by us, those of its twin among them; None where the server has none
-    twin: str
+    conversations: int | None  # made by us, those of its twins among them; None where the server has none
+    twins: tuple[str, ...]  # their ids, in order
     abilities: tuple[Ability, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """One line of a list of all agents. `absent` says why it is not served; empty if it is."""
+    """One line of a list of all agents. `absent` says why it is not served; empty if it is. Of a twin `twin_of` is the
+    id of its original, and `number` says which of its twins it is."""
 
     id: str
     name: str
@@ -96,6 +97,8 @@ class Seen:
     type: str
     created: int
     absent: str
+    twin_of: str = ""
+    number: int = 0
 
 
 # --- all of them -------------------------------------------------------------------------------------------------
@@ -118,6 +121,7 @@ async def all_of(house: House) -> list[Seen]:
     rows = await listing(house.client, [*HIDDEN, *([("include", "agent.tags")] if house.server.tags else [])])
     names = {row["id"]: str(row["name"]) for row in rows}
     served = {agent.id for agent in await house.backend.agents()}
+    twins = {twin.id: twin for row in rows if (twin := twin_in(row))}
     return [
         Seen(
             id=row["id"],
@@ -126,6 +130,8 @@ async def all_of(house: House) -> list[Seen]:
             type=row.get("agent_type") or "",
             created=seconds(row.get("created_at")),
             absent="" if row["id"] in served else why_absent(row, names),
+            twin_of=twins[row["id"]].original if row["id"] in twins else "",
+            number=twins[row["id"]].number if row["id"] in twins else 0,
         )
         for row in rows
     ]
@@ -134,7 +140,8 @@ async def all_of(house: House) -> list[Seen]:
 def why_absent(row: Row, names: Mapping[str, str]) -> str:
     """Why an agent that is there is not served."""
     if twin := twin_in(row):
-        return f"twin of {names.get(twin.original, twin.original)}"
+        which = "twin" if twin.number == 1 else f"twin {twin.number}"
+        return f"{which} of {names.get(twin.original, twin.original)}"
     if row.get("hidden"):
         return "hidden"
     if row.get("agent_type") == "sleeptime_agent":
@@ -187,8 +194,8 @@ def only(found: Sequence[tuple[LettaServer, str]], name: str) -> tuple[LettaServ
 async def painted(house: House, settings: Settings, agent_id: str) -> Portrait:
     client = house.client
     row: Row = await client.get(f"/v1/agents/{agent_id}", INCLUDED)
-    twin, sharers, models, modern = await asyncio.gather(
-        twin_of(client, agent_id),
+    twins, sharers, models, modern = await asyncio.gather(
+        twins_of(client, agent_id),
         asyncio.gather(*(sharing(client, block["id"]) for block in row["blocks"])),
         handles(client),
         has_conversations(client),
@@ -202,7 +209,7 @@ async def painted(house: House, settings: Settings, agent_id: str) -> Portrait:
     config: Row = row.get("llm_config") or {}
     model_settings: Row = row.get("model_settings") or {}
     model = model_of(row) or config.get("model") or ""
-    begun = [await made_here(client, each) for each in (agent_id, twin) if each] if modern else []
+    begun = [await made_here(client, each) for each in (agent_id, *twins)] if modern else []
     return Portrait(
         id=agent_id,
         name=row["name"],
@@ -226,15 +233,16 @@ async def painted(house: House, settings: Settings, agent_id: str) -> Portrait:
         tools=tools,
         one_call_at_a_time=any(rule["type"] != APPROVAL for rule in row.get("tool_rules") or ()),
         conversations=sum(begun) if modern else None,
-        twin=twin,
+        twins=twins,
         abilities=abilities(agent, rules(settings), mode, awaiting) if agent else (),
     )
 
 
-async def twin_of(client: LettaClient, agent_id: str) -> str:
-    """The id of an agent's twin; empty if it has none."""
+async def twins_of(client: LettaClient, agent_id: str) -> tuple[str, ...]:
+    """The ids of an agent's twins, in order."""
     rows: Sequence[Row] = await client.get("/v1/agents/", [("tags", tag_of(agent_id)), *HIDDEN])
-    return next((twin.id for row in rows if (twin := twin_in(row)) and twin.original == agent_id), "")
+    twins = [twin for row in rows if (twin := twin_in(row)) and twin.original == agent_id]
+    return tuple(twin.id for twin in sorted(twins, key=lambda twin: twin.number))
 
 
 async def sharing(client: LettaClient, block_id: str) -> Sequence[Row]:

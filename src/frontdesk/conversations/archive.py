@@ -71,6 +71,15 @@ class Told:
         return f"{self.turn_id}{self.side}{self.index}"
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A call of the agent's own, which waits for its caller to let it run or not. `call_id` is ours."""
+
+    call_id: str
+    name: str
+    arguments: str
+
+
 class Directory(Agents, Protocol):
     """What is asked about agents here."""
 
@@ -154,6 +163,20 @@ class Archive:
         struck = struck_places(row.struck)
         nodes = await self._database.read(lambda tx: records.path(tx, row.head))
         return [told for node in nodes for told in told_in(node) if told.place not in struck]
+
+    async def asked(self, principal: Principal, public_id: str) -> tuple[Entry, list[Asked]]:
+        """The conversation, and what its agent asks approval for.
+
+        Raises ConversationNotFound, BackendError.
+        """
+        row = await self._row(principal, public_id)
+        entry = await self._shown(principal, row)
+        agent = await self._directory.by_id(row.backend, row.agent)
+        if agent is None or not row.thread or await self._database.read(lambda tx: is_busy(tx, row)):
+            return entry, []
+        waiting = await self._directory.backend(agent).awaiting(agent, Thread(row.thread))
+        whose = (row.id, principal.id, agent.id)
+        return entry, [Asked(self._ids.call(each.call_id, *whose), each.name, each.arguments) for each in waiting]
 
     # --- changing ------------------------------------------------------------------------------------------------
 
@@ -405,10 +428,20 @@ def check_resting(tx: Connection, seen: Conversation) -> None:
         raise ConversationBusy(
             "A turn of this conversation is running. Try again when that has ended.", retry_after_seconds=2
         )
+    if waits_for_results(tx, row):
+        raise ConversationBusy("The agent waits for tool results in this conversation. Send them first.", retry=False)
+
+
+def waits_for_results(tx: Connection, row: Conversation) -> bool:
+    """Whether the agent has called the caller's tools last."""
     node = records.turn(tx, row.head) if row.head else None
     end = codec.reply_of(node.reply).end if node else None
-    if end and end.stop_reason is StopReason.TOOL_CALLS:
-        raise ConversationBusy("The agent waits for tool results in this conversation. Send them first.", retry=False)
+    return end is not None and end.stop_reason is StopReason.TOOL_CALLS
+
+
+def is_busy(tx: Connection, row: Conversation) -> bool:
+    """Whether a turn is in the conversation, or it waits for the caller's tools: then nothing is asked there."""
+    return bool(records.live_in(tx, row.id)) or waits_for_results(tx, row)
 
 
 def not_found(public_id: str) -> ConversationNotFound:

@@ -61,6 +61,14 @@ class Desk:
     def call_id(self, principal: str, agent: Agent, conversation_id: str, upstream_id: str) -> str:
         return self._ids.call(upstream_id, conversation_id, principal, agent.id)
 
+    def upstream(
+        self, principal: str, agent: Agent, conversation_id: str, results: Sequence[ToolResult], calls: Sequence[str]
+    ) -> list[str]:
+        """Which of the backend's calls these results answer."""
+        whose = (conversation_id, principal, agent.id)
+        found = [self._ids.upstream(result.call_id, calls, *whose) for result in results]
+        return [each for each in found if each]
+
     # --- before --------------------------------------------------------------------------------------------------
 
     def mode(self, turn: Turn, agent: Agent, asked: Mode) -> Mode:
@@ -156,6 +164,10 @@ class Desk:
         Raises InvalidRequest if there is nothing to tell.
         """
         turn, parent = ask.turn, entry.spot.parent
+        if not entry.spot.answers and any(isinstance(each, ToolResult) and decides(each) for each in turn.input):
+            raise InvalidRequest(
+                "These calls wait for no approval any more.", param="approvals", code="approval_not_pending"
+            )
         if seeded and parent and not turn.history:  # what went before, for a client that says only what is new
             past = await self._ledger.told(parent.id, entry.conversation.struck)
             turn, entry = replace(turn, history=past), replace(entry, spot=replace(entry.spot, known=len(past)))
@@ -212,6 +224,11 @@ def answers(turn: Turn, calls: Sequence[Call]) -> tuple[Item, ...]:
     ]
     missing = [unanswered(call.call_id) for call in upstream]
     return (*missing, *told)
+
+
+def decides(result: ToolResult) -> bool:
+    """Whether it lets the agent run its own tool, or not."""
+    return result.approved is not None
 
 
 def scope_of(principal: str, agent: Agent) -> str:

@@ -12,7 +12,20 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from frontdesk.turn import Image, Item, Message, Part, Reasoning, Role, ToolCall, ToolResult, ToolRun
+from frontdesk.turn import (
+    Content,
+    File,
+    Image,
+    Item,
+    Message,
+    Part,
+    Reasoning,
+    Role,
+    Text,
+    ToolCall,
+    ToolResult,
+    ToolRun,
+)
 
 """`system` for instructions that were put into a conversation as items."""
 
@@ -24,7 +37,7 @@ _ASIDES = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Saying:
-    """What one side said in one go. `marks`: the ids of its tool calls or of those answered, and its images."""
+    """What one side said in one go. `marks`: the ids of its tool calls or of those answered, its images and files."""
 
     role: Role
     text: str
@@ -103,18 +116,26 @@ def texts(item: Item | Part) -> Iterable[str]:
 def marks(item: Item | Part) -> Iterator[str]:
     match item:
         case Message(content=content):
-            yield from (picture(part) for part in content if isinstance(part, Image))
+            yield from attached(content)
         case ToolResult(call_id=call_id, content=content):
             yield call_id
-            yield from (picture(part) for part in content if isinstance(part, Image))
+            yield from attached(content)
         case ToolCall(call_id=call_id):
             yield call_id
         case Reasoning() | ToolRun():
             pass
 
 
-def picture(image: Image) -> str:
-    return hashlib.blake2b(image.url.encode() or image.data, digest_size=16).hexdigest()
+def attached(content: Iterable[Content]) -> Iterator[str]:
+    """The marks of pictures and files."""
+    for part in content:
+        match part:
+            case Text():
+                pass
+            case Image(url=url, data=data):
+                yield hashlib.blake2b(url.encode() or data, digest_size=16).hexdigest()
+            case File(data=data):
+                yield hashlib.blake2b(data, digest_size=16).hexdigest()
 
 
 def follow(base: Point, told: Iterable[Saying]) -> Iterator[Point]:

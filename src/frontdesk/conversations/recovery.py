@@ -78,7 +78,7 @@ class Recovery:
     ) -> Kept | Dropped | Running:
         deadline = time.monotonic() + (0 if stop else PATIENCE_SECONDS)
         thread = Thread(row.thread, own=row.kind == "own")
-        calls = await self._answered(node)
+        calls = await self._answered(node) or await self._decided(backend, agent, row, node)
         while True:
             outcome = await backend.outcome(node.id, agent, thread, node.run, calls)
             if not isinstance(outcome, Running):
@@ -97,6 +97,14 @@ class Recovery:
             if parent
             else []
         )
+
+    async def _decided(self, backend: Backend, agent: Agent, row: Conversation, node: Node) -> list[str]:
+        """The backend's ids of calls of the agent's own on which a turn decided: of those no reply tells."""
+        results = [item for item in codec.items_of(node.input) if isinstance(item, ToolResult)]
+        if not results:
+            return []
+        calls = await backend.calls(agent, Thread(row.thread, own=row.kind == "own"))
+        return self._desk.upstream(row.principal, agent, row.id, results, [call.call_id for call in calls])
 
     def _ours(
         self, reply: tuple[Part, ...], agent: Agent, row: Conversation

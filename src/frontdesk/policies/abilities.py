@@ -6,11 +6,12 @@ told. So `frontdesk agents show`, the doctor and `/v1/models` cannot say what is
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from typing import Any, Literal
 
 from frontdesk.errors import InvalidRequest
 from frontdesk.policies.options import Rules, is_alone, settled
-from frontdesk.turn import Agent, Format, Message, Mode, Options, Text, Tool, Turn
+from frontdesk.turn import Agent, File, Format, Message, Mode, Options, Text, Tool, Turn
 
 Works = Literal["yes", "partly", "no"]
 
@@ -50,11 +51,12 @@ def abilities(
     """All findings on an agent, in the order in which one would ask. `mode` is how its conversations are found;
     `awaiting` are tools of its own that wait for a person's approval."""
     return (
-        streaming(agent),
+        streaming(agent, mode),
         Ability("reasoning", "yes", "Shown as it comes, if the model gives any."),
         Ability("images", "yes", "Handed on; whether it can see is up to its model."),
+        files(agent, rules, mode),
         client_tools(agent, rules, mode),
-        own_tools(awaiting),
+        own_tools(agent, mode, awaiting),
         conversations(agent, mode),
         system_prompts(agent, rules, mode),
         settings(agent, rules, mode),
@@ -66,23 +68,37 @@ def abilities(
 
 def lacking(agent: Agent, rules: Rules = BY_DEFAULT, awaiting: Sequence[str] = ()) -> tuple[Ability, ...]:
     """What a client would miss that takes the agent for an ordinary model."""
-    looked_at = (client_tools(agent, rules), own_tools(awaiting), conversations(agent), system_prompts(agent, rules))
+    own = own_tools(agent, "auto", awaiting)
+    looked_at = (client_tools(agent, rules), own, conversations(agent), system_prompts(agent, rules))
     return tuple(each for each in looked_at if each.works != "yes")
 
 
 # --- one by one --------------------------------------------------------------------------------------------------
 
 
-def streaming(agent: Agent) -> Ability:
-    if has_tools_of_callers(agent):
+def streaming(agent: Agent, mode: Mode = "auto") -> Ability:
+    if has_tools_of_callers(agent) and (agent.tools_alone or mode != "single"):
         return Ability("streaming", "yes", "Token by token.")
     by_twin = " Token by token where its twin writes, for the caller's tools." if agent.bridged else ""
     return Ability("streaming", "partly", f"Message by message, as its older loop gives them.{by_twin}")
 
 
 def has_tools_of_callers(agent: Agent) -> bool:
-    """Whether its own loop is a modern one, which knows of the caller's tools."""
+    """Whether its conversations are held by a modern loop, which knows of the caller's tools."""
     return agent.client_tools and not agent.bridged
+
+
+def files(agent: Agent, rules: Rules = BY_DEFAULT, mode: Mode = "auto") -> Ability:
+    text, document = (takes(agent, rules, mode, kind) for kind in ("text/plain", "application/pdf"))
+    if text and document:
+        return Ability("files", "yes", "Text is told in the message, under the file's name; PDF is handed on.")
+    how = "Text is told in the message, under the file's name. All else, such as PDF, is refused."
+    return Ability("files", "partly", how) if text else Ability("files", "no", "They are refused.")
+
+
+def takes(agent: Agent, rules: Rules, mode: Mode, media_type: str) -> bool:
+    """Whether a file of this type is taken."""
+    return isinstance(tried(agent, rules, mode, input=(Message("user", (File("", media_type, b""),)),)), Turn)
 
 
 def client_tools(agent: Agent, rules: Rules = BY_DEFAULT, mode: Mode = "auto") -> Ability:
@@ -95,12 +111,18 @@ def client_tools(agent: Agent, rules: Rules = BY_DEFAULT, mode: Mode = "auto") -
     return Ability(name, "yes", "Through its twin: a hidden agent with the same memory, in conversations of their own.")
 
 
-def own_tools(awaiting: Sequence[str]) -> Ability:
-    if not awaiting:
-        return Ability("own tools", "yes", "Run on its side, and are shown; the caller is never asked for them.")
-    waits = "waits" if len(awaiting) == 1 else "wait"
-    how = f"{listed(awaiting)} {waits} for a person's approval: such a turn ends with 409 `approval_required`."
-    return Ability("own tools", "partly", how)
+def own_tools(agent: Agent, mode: Mode = "auto", awaiting: Sequence[str] = ()) -> Ability:
+    name = "own tools"
+    waiting = [each for each in awaiting if not any(fnmatchcase(each, pattern) for pattern in agent.allowed_tools)]
+    if not waiting:
+        return Ability(name, "yes", "Run on its side, and are shown; the caller is never asked for them.")
+    waits = f"{listed(waiting)} {'waits' if len(waiting) == 1 else 'wait'} for a person's approval"
+    alone = is_alone(replace(imagined(agent), mode=mode), agent)
+    if agent.approvals == "deny" or (alone and not agent.bridged):
+        return Ability(name, "partly", f"{waits}, which nobody can give here: the agent is told so, and goes on.")
+    but = " In its one thread nobody can, and the agent is told so." if alone else ""
+    how = f"{waits}: such a turn ends with 409 `approval_required`, and the caller decides.{but}"
+    return Ability(name, "partly", how)
 
 
 def conversations(agent: Agent, mode: Mode = "auto") -> Ability:

@@ -6,14 +6,12 @@ aiohttp asks no resolver, cannot pass by. What callers are told is one sentence 
 """
 
 import asyncio
-import base64
 import errno
 import ipaddress
 import socket
 from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
-from urllib.parse import unquote
 
 import aiohttp
 import structlog
@@ -22,18 +20,18 @@ from yarl import URL
 
 from frontdesk.errors import InvalidRequest
 from frontdesk.policies.auth import ConfigurationError
+from frontdesk.policies.files import PICTURES, base64_bytes, picture_type
 from frontdesk.turn import Image
 
 log = structlog.get_logger(__name__)
 
 CODE = "invalid_image_url"
-MEDIA_TYPES = ("image/png", "image/jpeg", "image/gif", "image/webp")
 MAX_BYTES = 10 * 2**20
 MAX_REDIRECTS = 3
 MAX_CONNECTIONS = 16
 HEAD_BYTES = 12  # enough to tell the kind
 
-_HEADERS = {"Accept": ", ".join(MEDIA_TYPES), "Accept-Encoding": "identity", "User-Agent": "frontdesk"}
+_HEADERS = {"Accept": ", ".join(PICTURES), "Accept-Encoding": "identity", "User-Agent": "frontdesk"}
 _UNREACHABLE = "The image cannot be fetched: its address is unknown, cannot be reached, or is not public."
 _NOT_AN_IMAGE = "This is not an image in one of the formats PNG, JPEG, GIF and WebP."
 
@@ -231,7 +229,7 @@ def decode_data_url(url: str, param: str, max_bytes: int = MAX_BYTES) -> Image:
     declared, *parameters = head[len("data:") :].lower().split(";")
     if head[: len("data:")].lower() != "data:" or not comma or not parameters or parameters[-1].strip() != "base64":
         raise _refusal("The image's data URL must look like data:image/png;base64,….", param)
-    if declared.strip() not in (*MEDIA_TYPES, "image/jpg"):
+    if declared.strip() not in (*PICTURES, "image/jpg"):
         raise _refusal(_NOT_AN_IMAGE, param)
     data = _base64(payload, param)
     if len(data) > max_bytes:
@@ -240,26 +238,15 @@ def decode_data_url(url: str, param: str, max_bytes: int = MAX_BYTES) -> Image:
 
 
 def _base64(payload: str, param: str) -> bytes:
-    """As browsers read it: white space, percent signs and missing padding are forgiven, other characters are not."""
-    if "%" in payload:
-        payload = unquote(payload)
-    if any(space in payload for space in " \t\r\n"):
-        payload = "".join(payload.split())
     try:
-        return base64.b64decode(payload + "=" * (-len(payload) % 4), validate=True)
+        return base64_bytes(payload)
     except ValueError as error:
         raise _refusal("The base64 of the image's data URL cannot be decoded.", param) from error
 
 
 def _media_type(data: bytes | bytearray, param: str) -> str:
-    if data.startswith(b"\x89PNG\r\n\x1a\n"):
-        return "image/png"
-    if data.startswith(b"\xff\xd8\xff"):
-        return "image/jpeg"
-    if data.startswith((b"GIF87a", b"GIF89a")):
-        return "image/gif"
-    if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
-        return "image/webp"
+    if found := picture_type(data):
+        return found
     raise _refusal(_NOT_AN_IMAGE, param)
 
 

@@ -4,13 +4,13 @@ What is not carried out is reported, or refused where ignoring it would break th
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import Any
 
 from frontdesk.errors import InvalidRequest
-from frontdesk.turn import Agent, Options, SystemPrompt, Turn
+from frontdesk.turn import Agent, File, Item, Message, Options, SystemPrompt, ToolResult, Turn
 
 JSON_ONLY = "Answer with one JSON object and nothing else: no code fence, no words around it."
 MODEL_KEY = "frontdesk_model"
@@ -30,6 +30,7 @@ def settled(turn: Turn, agent: Agent, rules: Rules) -> Turn:
     """The turn as this agent can be given it: its options are those to be carried out. Raises InvalidRequest for what
     it cannot be given at all."""
     check_tools(turn, agent)
+    check_files((*turn.history, *turn.input), agent.files)
     where = system_prompt(turn, agent, rules)
     if where == "block":
         check_block(turn, agent)
@@ -107,7 +108,7 @@ def check_tools(turn: Turn, agent: Agent) -> None:
             param="tools",
             code="unsupported_parameter",
         )
-    if turn.tools and agent.bridged and is_alone(turn, agent):
+    if turn.tools and (agent.bridged or not agent.tools_alone) and is_alone(turn, agent):
         raise unsupported(
             "tools", "In its own thread this agent cannot use the caller's tools.", "unsupported_parameter"
         )
@@ -118,6 +119,22 @@ def check_tools(turn: Turn, agent: Agent) -> None:
                 param=tool.param or "tools",
                 code="invalid_value",
             )
+
+
+def check_files(items: Iterable[Item], carried: Collection[str]) -> None:
+    """Raises InvalidRequest for a file of a type which cannot be carried."""
+    for item in items:
+        for part in item.content if isinstance(item, Message | ToolResult) else ():
+            if isinstance(part, File) and not any(fnmatchcase(part.media_type, pattern) for pattern in carried):
+                raise unsupported(
+                    part.param,
+                    f"Files of type {part.media_type!r} cannot be given to this agent, only {files_named(carried)}.",
+                    "unsupported_content_type",
+                )
+
+
+def files_named(patterns: Collection[str]) -> str:
+    return " and ".join("text in UTF-8" if each == "text/*" else each for each in sorted(patterns)) or "messages"
 
 
 def json_instruction(schema: Mapping[str, Any] | None) -> str:

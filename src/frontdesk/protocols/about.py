@@ -88,4 +88,10 @@ def backend_body(listing: Listing) -> dict[str, Any]:
     if listing.error or not listing.seen:
         return {"status": "unreachable", "error": listing.error or "not asked yet", "agents": len(listing.agents)}
     latency = round(listing.latency_seconds * 1000, 1)
-    return {"status": "ok", "version": listing.version, "agents": len(listing.agents), "latency_ms": latency}
+    return {
+        "status": "ok",
+        "version": listing.version,
+        "agents": len(listing.agents),
+        "twins": listing.hidden,
+        "latency_ms": latency,
+    }

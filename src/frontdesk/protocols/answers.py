@@ -205,6 +205,12 @@ class InputImage(_Answer):
     file_id: None
 
 
+class InputFile(_Answer):
+    type: Literal["input_file"]
+    filename: str
+    file_data: str
+
+
 class OutputText(_Answer):
     type: Literal["output_text"]
     text: str
@@ -217,7 +223,7 @@ class MessageItem(_Answer):
     id: str
     status: Status
     role: Literal["user", "assistant", "system", "developer"]
-    content: list[InputText | InputImage | OutputText]
+    content: list[InputText | InputImage | InputFile | OutputText]
 
 
 class SummaryText(_Answer):
@@ -248,7 +254,7 @@ class FunctionCallOutputItem(_Answer):
     id: str
     status: Status
     call_id: str
-    output: str | list[InputText | InputImage]
+    output: str | list[InputText | InputImage | InputFile]
 
 
 class ToolText(_Answer):
@@ -516,6 +522,23 @@ class Conversation(_Answer):
 class Conversations(_Answer):
     object: Literal["list"]
     data: list[Conversation]
+    first_id: str | None
+    last_id: str | None
+    has_more: bool
+
+
+class Approval(_Answer):
+    """A call of the agent's own that waits for approval."""
+
+    id: str
+    object: Literal["approval"]
+    name: str
+    arguments: str
+
+
+class Approvals(_Answer):
+    object: Literal["list"]
+    data: list[Approval]
     first_id: str | None
     last_id: str | None
     has_more: bool

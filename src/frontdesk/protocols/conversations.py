@@ -4,23 +4,25 @@ Source: https://platform.openai.com/docs/api-reference/conversations
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, TypeVar
 
 import msgspec
 from fastapi import APIRouter, Query, Request
 from msgspec import Meta
 from pydantic import Field
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
 
-from frontdesk.conversations.archive import Archive, Entry, Told
+from frontdesk.conversations.archive import Archive, Asked, Entry, Told
 from frontdesk.errors import InvalidRequest, NotFound
+from frontdesk.policies.options import check_files
 from frontdesk.protocols.front import Front, content, visitor
 from frontdesk.protocols.items import item_body, item_id_of
 from frontdesk.protocols.lists import Limit, Order, list_body, page
 from frontdesk.protocols.requests import Model, is_empty, not_a_message, text_only, unsupported
 from frontdesk.protocols.requests import read as read_model
 from frontdesk.protocols.responses.decode import kinds, parts, result
+from frontdesk.protocols.responses.routes import Responses, Streamed
 from frontdesk.protocols.responses.schema import (
     AgentsItem,
     FunctionCall,
@@ -30,7 +32,7 @@ from frontdesk.protocols.responses.schema import (
     ItemReference,
     OtherItem,
 )
-from frontdesk.turn import Image, Item, Message, Principal, Text, ToolCall
+from frontdesk.turn import TEXT_FILES, Image, Item, Message, Principal, Text, ToolCall, ToolResult
 
 T = TypeVar("T", bound=msgspec.Struct)
 
@@ -62,13 +64,30 @@ class Addition(msgspec.Struct):
     items: Items
 
 
+class Approval(msgspec.Struct):
+    id: str
+    approve: bool
+    reason: str = ""
+
+
+class Approvals(msgspec.Struct):
+    """Beside it may stand what a request for a response may hold, as `stream`, `tools` and `instructions`."""
+
+    approvals: list[Approval]
+    stream: bool | None = None
+
+
+ELSEWHERE = frozenset({"model", "input", "conversation", "previous_response_id"})
+"""What a response is asked for, and where: here the path and the approvals say that."""
+
+
 class Given(Model):
     """The items of either, one by one."""
 
     items: list[InputItem] | None = Field(default=None)
 
 
-def router(archive: Archive, front: Front) -> APIRouter:
+def router(archive: Archive, front: Front, responses: Responses) -> APIRouter:
     routes = APIRouter(tags=["Conversations"])
 
     def who(request: Request) -> Principal:
@@ -81,6 +100,7 @@ def router(archive: Archive, front: Front) -> APIRouter:
         body = await front.body(request.scope, request.receive)
         asked, headers = parsed(body, type_)
         items, left_out = told(read_model(Given, body, not_a_message).items or ())
+        check_files(items, TEXT_FILES)
         for image in (part for item in items for part in content(item) if isinstance(part, Image)):
             await check_address(front, image)
         return asked, items, reported(headers, left_out)
@@ -161,6 +181,29 @@ def router(archive: Archive, front: Front) -> APIRouter:
         told = await found(request, conversation_id, item_id)
         return conversation_body(await archive.strike(who(request), conversation_id, told))
 
+    @routes.get("/conversations/{conversation_id}/approvals", summary="What its agent asks your approval for")
+    async def approvals(conversation_id: str, request: Request) -> dict[str, Any]:  # type: ignore[reportUnusedFunction]
+        _, asked = await archive.asked(who(request), conversation_id)
+        return list_body([asked_body(each) for each in asked], more=False)
+
+    @routes.post(
+        "/conversations/{conversation_id}/approvals",
+        summary="Answer that, and hear how the agent goes on: as a response",
+        openapi_extra=body_of(Approvals, Approval),
+    )
+    async def approve(conversation_id: str, request: Request) -> Response:  # type: ignore[reportUnusedFunction]
+        body = await front.body(request.scope, request.receive)
+        given, _ = parsed(body, Approvals)
+        fields: dict[str, Any] = msgspec.json.decode(body)
+        if beside := sorted(fields.keys() & ELSEWHERE):
+            raise unsupported(beside[0], f"{beside[0]!r} means nothing here.", "unsupported_parameter")
+        entry, asked = await archive.asked(who(request), conversation_id)
+        results = decided(given.approvals, asked)
+        rest = {name: value for name, value in fields.items() if name != "approvals"}
+        answers = [{"type": "function_call_output", "call_id": each.call_id, "output": each.text} for each in results]
+        asks = rest | {"model": entry.agent, "conversation": conversation_id, "input": answers}
+        return Streamed(responses.answering(body, msgspec.json.encode(asks), results))
+
     return routes
 
 
@@ -184,6 +227,26 @@ def reported(headers: dict[str, str], names: Sequence[str]) -> dict[str, str]:
     """The headers that say what means nothing here, with these names, too."""
     known = [headers[IGNORED]] if IGNORED in headers else []
     return {IGNORED: ", ".join([*known, *names])[:1000]} if known or names else {}
+
+
+def decided(given: Sequence[Approval], asked: Sequence[Asked]) -> list[ToolResult]:
+    """The answers, one for each call that waits. Raises InvalidRequest for one too few, too many, or given twice."""
+    waiting: Mapping[str, Asked] = {each.call_id: each for each in asked}
+    for index, each in enumerate(given):
+        if each.id not in waiting:
+            message = f"No call {each.id[:80]!r} waits for approval in this conversation."
+            raise unsupported(f"approvals[{index}].id", message, "approval_not_pending")
+        if any(before.id == each.id for before in given[:index]):
+            raise unsupported(f"approvals[{index}].id", f"{each.id[:80]!r} is answered twice.", "invalid_value")
+    if missing := waiting.keys() - {each.id for each in given}:
+        named = ", ".join(f"{waiting[each].name} ({each})" for each in sorted(missing))
+        raise unsupported("approvals", f"All that waits has to be answered at once; also: {named}.", "invalid_value")
+    if not given:
+        raise unsupported("approvals", "Nothing waits for approval in this conversation.", "approval_not_pending")
+    return [ToolResult(each.id, (Text(each.reason or SAYS[each.approve]),), approved=each.approve) for each in given]
+
+
+SAYS = {True: "Approved.", False: "Denied."}
 
 
 def told(items: Sequence[InputItem]) -> tuple[list[Item], list[str]]:
@@ -230,13 +293,20 @@ def invalid(message: str) -> InvalidRequest:
     return InvalidRequest(f"Invalid value{place}: {what}.", param=param, code=code)
 
 
-def body_of(type_: type[msgspec.Struct]) -> dict[str, Any]:
-    """A request's body as OpenAPI has it."""
+def body_of(type_: type[msgspec.Struct], inner: type[msgspec.Struct] | None = None) -> dict[str, Any]:
+    """A request's body as OpenAPI has it. `inner`: of what its one list is, for it has no place of its own there."""
     schema = msgspec.json.schema(type_)["$defs"][type_.__name__]
+    if inner:
+        (listed,) = (each for each in schema["properties"].values() if each.get("type") == "array")
+        listed["items"] = msgspec.json.schema(inner)["$defs"][inner.__name__]
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
 
 
 # --- answers ---------------------------------------------------------------------------------------------------------
+
+
+def asked_body(asked: Asked) -> dict[str, Any]:
+    return {"id": asked.call_id, "object": "approval", "name": asked.name, "arguments": asked.arguments}
 
 
 def conversation_body(entry: Entry) -> dict[str, Any]:

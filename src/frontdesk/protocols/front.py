@@ -1,5 +1,6 @@
 """What every protocol does with a request beside decoding it: who asks, its body, its place, its images."""
 
+import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -37,6 +38,8 @@ class Front:
     chat_headers: tuple[bytes, ...]
     pin_metadata: tuple[str, ...]
     fetch_image: Callable[[str, str], Awaitable[Image]]
+    images_seconds: float = 60.0
+    """How long all images of a request may take together, while its conversation waits."""
 
     async def body(self, scope: Scope, receive: Receive) -> bytes:
         """The request's body. Raises RequestTooLarge, before all of it has been read."""
@@ -100,15 +103,24 @@ class Front:
             raise too_much(wanted[MAX_IMAGES], f"A request may hold {MAX_IMAGES} images.")
         fetched: dict[str, Image] = {}  # by address
         room = self.max_body_bytes
+        until = asyncio.get_running_loop().time() + self.images_seconds
         for image in wanted:
             if image.url not in fetched:
-                fetched[image.url] = await self.fetch_image(image.url, image.param)
+                fetched[image.url] = await self._fetched(image, until)
             room -= len(fetched[image.url].data)
             if room < 0:
                 raise too_much(
                     image, f"The images of this request are larger than {self.max_body_bytes} bytes together."
                 )
         return filled(items, fetched)
+
+    async def _fetched(self, image: Image, until: float) -> Image:
+        try:
+            async with asyncio.timeout_at(until):
+                return await self.fetch_image(image.url, image.param)
+        except TimeoutError as error:
+            sentence = f"The images of this request could not be fetched within {self.images_seconds:g} seconds."
+            raise too_much(image, sentence) from error
 
 
 def label(scope: Scope, name: bytes) -> str:

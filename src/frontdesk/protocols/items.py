@@ -4,11 +4,25 @@ An item's id says in which turn it stands and where: `msg_<turn>i0` is the first
 the first it answered.
 """
 
+import base64
 import re
 from typing import Any, Literal
 
 from frontdesk.conversations.archive import Told
-from frontdesk.turn import Content, Image, Item, Message, Part, Reasoning, Role, Text, ToolCall, ToolResult, ToolRun
+from frontdesk.turn import (
+    Content,
+    File,
+    Image,
+    Item,
+    Message,
+    Part,
+    Reasoning,
+    Role,
+    Text,
+    ToolCall,
+    ToolResult,
+    ToolRun,
+)
 
 TURN = "turn_"
 ITEM_ID = re.compile(r"(?:msg|rs|fc|fco|mcp)_([0-9a-f]+)([io])(\d{1,6})")
@@ -95,18 +109,29 @@ SERVER = "agent"
 """Where an agent's own tools run."""
 
 
+SHOWN_CHARACTERS = 64 * 1024
+"""A larger picture or file is not shown again: whoever sent it has it."""
+
+
 def part_body(part: Content, role: Role) -> dict[str, Any]:
     match part:
         case Text(text) if role == "assistant":
             return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
         case Text(text):
             return {"type": "input_text", "text": text}
-        case Image(url=url):
+        case Image(url=url) if len(url) <= SHOWN_CHARACTERS:
             return {"type": "input_image", "detail": "auto", "image_url": url, "file_id": None}
+        case Image():
+            return {"type": "input_text", "text": "[an image]"}
+        case File(name, media_type, data) if len(data) <= SHOWN_CHARACTERS:
+            encoded = base64.b64encode(data).decode()
+            return {"type": "input_file", "filename": name, "file_data": f"data:{media_type};base64,{encoded}"}
+        case File(name):
+            return {"type": "input_text", "text": f"[a file: {name}]"}
 
 
 def output(content: tuple[Content, ...]) -> str | list[dict[str, Any]]:
-    """A result as the text it is, or with its pictures as parts."""
+    """A result as the text it is, or with its pictures and files as parts."""
     if all(isinstance(part, Text) for part in content):
         return "".join(part.text for part in content if isinstance(part, Text))
     return [part_body(part, "user") for part in content]

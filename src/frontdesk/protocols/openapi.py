@@ -155,6 +155,15 @@ OPERATIONS: Mapping[str, Operation] = {
     "POST /v1/conversations/{conversation_id}/fork": Operation(
         "fork_conversation", answers.Conversation, status=201, errors=(409, *BACKEND)
     ),
+    "GET /v1/conversations/{conversation_id}/approvals": Operation("list_approvals", answers.Approvals, errors=BACKEND),
+    "POST /v1/conversations/{conversation_id}/approvals": Operation(
+        "answer_approvals",
+        answers.Response,
+        media=(JSON, EVENTS),
+        event=answers.ResponseStreamEvent,
+        errors=TURN,
+        answer_headers=TURN_ANSWER_HEADERS,
+    ),
     "GET /v1/conversations/{conversation_id}/items": Operation(
         "list_conversation_items", answers.Items, errors=BACKEND
     ),
@@ -176,6 +185,7 @@ OPERATIONS: Mapping[str, Operation] = {
 
 BESIDE: Mapping[type[GatewayError], tuple[str, ...]] = {
     InvalidRequest: (
+        "approval_not_pending",
         "item_not_found",
         "background_task_rejected",
         "invalid_http",

@@ -12,6 +12,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictStr, V
 from pydantic_core import ErrorDetails
 
 from frontdesk.errors import InvalidRequest
+from frontdesk.policies.files import file
 from frontdesk.turn import Content, Principal, Signals, Text, Tool
 
 TAG = "‹"
@@ -144,6 +145,20 @@ def text_only(content: Sequence[Content], where: str) -> str:
             param = f"{where}.content[{index}].type"
             raise unsupported(param, "Instructions are text only.", "unsupported_content_type")
     return "".join(each.text for each in content if isinstance(each, Text))
+
+
+def attached(data: str | None, name: str | None, where: str, *, by_id: bool, by_address: bool = False) -> Content:
+    """The file that a part holds. Raises InvalidRequest for one that is somewhere else."""
+    if data:
+        return file(data, name or "", f"{where}.file_data")
+    for is_elsewhere, param in ((by_id, "file_id"), (by_address, "file_url")):
+        if is_elsewhere:
+            raise unsupported(
+                f"{where}.{param}",
+                "Files are taken within a request only: send 'file_data'.",
+                "unsupported_content_type",
+            )
+    raise missing(f"{where}.file_data")
 
 
 def unsupported_content(kind: str, where: str) -> InvalidRequest:

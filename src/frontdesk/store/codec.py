@@ -1,5 +1,6 @@
 """Items and replies as JSON text, as the ledger keeps them. Pure."""
 
+import base64
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import astuple, dataclass, field
 from typing import Any, cast
@@ -10,6 +11,7 @@ from frontdesk.turn import (
     Batch,
     Content,
     Event,
+    File,
     Image,
     Item,
     Message,
@@ -121,7 +123,7 @@ def item_of(body: dict[str, Any]) -> Item | Part:
 
 
 def content_body(content: Sequence[Content]) -> list[Any]:
-    """Texts as strings, pictures by their address."""
+    """Texts as strings, pictures by their address. A file of text is kept whole, as texts are: it may be told again."""
     told: list[Any] = []
     for part in content:
         match part:
@@ -131,11 +133,29 @@ def content_body(content: Sequence[Content]) -> list[Any]:
                 told.append({"image": url})
             case Image():
                 told.append("[an image]")
+            case File(name, media_type, data) if part.is_text:
+                told.append({"file": name, "media_type": media_type, "text": data.decode()})
+            case File(name, media_type, data) if len(data) <= MAX_IMAGE_CHARACTERS:
+                told.append({"file": name, "media_type": media_type, "data": base64.b64encode(data).decode()})
+            case File(name):
+                told.append(f"[a file: {name}]")
     return told
 
 
 def content_of(body: Sequence[Any]) -> tuple[Content, ...]:
-    return tuple(Text(part) if isinstance(part, str) else Image(url=part["image"]) for part in body)
+    return tuple(map(part_of, body))
+
+
+def part_of(body: Any) -> Content:
+    match body:
+        case str():
+            return Text(body)
+        case {"file": name, "media_type": media_type, "text": text}:
+            return File(name, media_type, text.encode())
+        case {"file": name, "media_type": media_type, "data": data}:
+            return File(name, media_type, base64.b64decode(data))
+        case _:
+            return Image(url=body["image"])
 
 
 def dumped(value: Any) -> str:

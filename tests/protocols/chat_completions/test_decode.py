@@ -419,7 +419,23 @@ BAD_MESSAGES: list[tuple[Any, str, str]] = [
     ),
     (
         {"role": "user", "content": [{"type": "text", "text": "x"}, {"type": "file", "file": {"file_id": "x"}}]},
-        "messages[0].content[1].type",
+        "messages[0].content[1].file.file_id",
+        "unsupported_content_type",
+    ),
+    ({"role": "user", "content": [{"type": "file"}]}, "messages[0].content[0].file", "missing_required_parameter"),
+    (
+        {"role": "user", "content": [{"type": "file", "file": {"filename": "a.txt"}}]},
+        "messages[0].content[0].file.file_data",
+        "missing_required_parameter",
+    ),
+    (
+        {"role": "user", "content": [{"type": "file", "file": {"file_data": "a b?"}}]},
+        "messages[0].content[0].file.file_data",
+        "invalid_value",
+    ),
+    (
+        {"role": "system", "content": [{"type": "file", "file": {"file_data": "eA=="}}]},
+        "messages[0].content[0].type",
         "unsupported_content_type",
     ),
     (

@@ -2,13 +2,18 @@
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator, Sequence
+import uuid
+from collections.abc import AsyncGenerator, Generator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 from openai import AsyncOpenAI
 
-from tests.faults.fake import DONE, FakeLetta, Visit, failed, ping, say, stop, usage
-from tests.faults.watch import eventually
+from tests.faults.fake import DONE, FakeLetta, Visit, failed, fake_letta, ping, say, stop, usage
+from tests.faults.watch import Watched, eventually, watched
 
 MARKS = ("queued", "in_progress")
 TOOLS: Any = [{"type": "function", "name": "read", "parameters": {"type": "object"}, "strict": False}]
@@ -43,6 +48,37 @@ def rehearsed(fake: FakeLetta) -> FakeLetta:
 
     fake.scripts |= {"held": held, "silent": silent, "limited": limited, "refused": refused}
     return fake
+
+
+@dataclass(frozen=True)
+class House:
+    """A gateway on a fake Letta, for one test after the other: each is another user's."""
+
+    fake: FakeLetta
+    gateway: Watched
+    folder: Path
+
+    def anew(self) -> FakeLetta:
+        """Its fake as if nobody had been there."""
+        for seen in (self.fake.visits, self.fake.cancels, self.fake.overlaps):
+            seen.clear()
+        self.fake.gate.clear()
+        return rehearsed(self.fake)
+
+
+def somebody() -> dict[str, Any]:
+    """How a user asks who was never there."""
+    return {"api_key": "app", "default_headers": {"X-OpenWebUI-User-Id": uuid.uuid4().hex}}
+
+
+@contextmanager
+def open_house(folder: Path, **settings: Any) -> Generator[House]:
+    keys = ({"name": "app", "sha256": sha256(b"app").hexdigest(), "trust_user_headers": True},)
+    with (
+        fake_letta() as fake,
+        watched(folder, letta_base_url=fake.url, keys=keys, probe_key="app", **settings) as gateway,
+    ):
+        yield House(rehearsed(fake), replace(gateway, key="app"), folder)
 
 
 # --- asking ------------------------------------------------------------------------------------------------------

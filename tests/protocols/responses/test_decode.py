@@ -545,7 +545,15 @@ BROKEN: list[tuple[list[Any], str, str]] = [
     ([USER | {"content": [{"text": "a"}]}], "input[0].content[0].type", "missing_required_parameter"),
     ([USER | {"content": [{"type": "input_text"}]}], "input[0].content[0].text", "missing_required_parameter"),
     ([USER | {"content": ["a", {"type": "input_audio"}]}], "input[0].content[1].type", "unsupported_content_type"),
-    ([USER | {"content": [{"type": "input_file"}]}], "input[0].content[0].type", "unsupported_content_type"),
+    ([USER | {"content": [{"type": "input_file"}]}], "input[0].content[0].file_data", "missing_required_parameter"),
+    *(
+        (
+            [USER | {"content": [{"type": "input_file", elsewhere: "x", "filename": "a.txt"}]}],
+            f"input[0].content[0].{elsewhere}",
+            "unsupported_content_type",
+        )
+        for elsewhere in ("file_id", "file_url")
+    ),
     (
         [USER | {"content": [{"type": "input_image", "file_id": "f"}]}],
         "input[0].content[0].file_id",
@@ -564,7 +572,11 @@ BROKEN: list[tuple[list[Any], str, str]] = [
     ([{"type": "function_call", "name": "f", "arguments": ""}], "input[0].call_id", "missing_required_parameter"),
     ([CALL | {"arguments": {}}], "input[0].arguments", "invalid_type"),
     ([CALL, RESULT | {"output": {}}], "input[1].output", "invalid_type"),
-    ([RESULT | {"output": [{"type": "input_file"}]}], "input[0].output[0].type", "unsupported_content_type"),
+    (
+        [RESULT | {"output": [{"type": "input_file", "file_data": "?"}]}],
+        "input[0].output[0].file_data",
+        "invalid_value",
+    ),
     ([{"type": "item_reference"}], "input[0].id", "missing_required_parameter"),
 ]
 

@@ -22,6 +22,7 @@ from tests.protocols.responses.clients import (
     CALL,
     MARKS,
     TOOLS,
+    House,
     calls,
     create,
     ended,
@@ -29,8 +30,10 @@ from tests.protocols.responses.clients import (
     heard,
     kinds,
     message,
+    open_house,
     rehearsed,
     result,
+    somebody,
     until_text,
     users,
     visited,
@@ -53,21 +56,30 @@ async def http(common: tuple[FakeLetta, Watched]) -> AsyncGenerator[httpx.AsyncC
         yield http
 
 
-@pytest.fixture
-def fake() -> Generator[FakeLetta]:
-    with fake_letta() as fake:
-        yield rehearsed(fake)
+@pytest.fixture(scope="module")
+def house(tmp_path_factory: pytest.TempPathFactory) -> Generator[House]:
+    with open_house(tmp_path_factory.mktemp("house"), on_disconnect="cancel") as house:
+        yield house
 
 
 @pytest.fixture
-def gateway(fake: FakeLetta, tmp_path: Path) -> Generator[Watched]:
-    with watched(tmp_path, letta_base_url=fake.url, on_disconnect="cancel") as gateway:
-        yield gateway
+def fake(house: House) -> FakeLetta:
+    return house.anew()
 
 
 @pytest.fixture
-async def client(gateway: Watched) -> AsyncGenerator[AsyncOpenAI]:
-    async with gateway.client() as client:
+def gateway(house: House) -> Watched:
+    return house.gateway
+
+
+@pytest.fixture
+def who() -> dict[str, Any]:
+    return somebody()
+
+
+@pytest.fixture
+async def client(gateway: Watched, who: dict[str, Any]) -> AsyncGenerator[AsyncOpenAI]:
+    async with gateway.client(**who) as client:
         yield client
 
 
@@ -510,28 +522,19 @@ async def test_a_request_that_looks_like_a_title_is_a_response_all_the_same(clie
 
 
 @requirement("responses.background", "store.down")
-async def test_without_a_store_none_begins(client: AsyncOpenAI, fake: FakeLetta, tmp_path: Path) -> None:
-    with locked(tmp_path), pytest.raises(openai.InternalServerError) as info:
-        await create(client, "Hello", background=True)
-    assert (info.value.status_code, info.value.code) == (503, "store_unavailable")
-    assert info.value.response.headers["x-should-retry"] == "true"
-    assert fake.visits == []
-
-
-@requirement("responses.background", "store.down")
 async def test_one_that_ends_while_the_store_is_away_is_found_completed_later(
-    gateway: Watched, client: AsyncOpenAI, fake: FakeLetta, tmp_path: Path
+    house: House, client: AsyncOpenAI, fake: FakeLetta
 ) -> None:
     made = await create(client, "#held#", background=True, stream=True)
     response_id = (await until_text(made))[0].response.id
-    with locked(tmp_path):
+    with locked(house.folder):
         fake.gate.set()
         rest = [event async for event in made]
         assert rest[-1].response.output_text == "Begun, and done."
     async with asyncio.timeout(25):
         assert (await ended(client, response_id)).output_text == "Begun, and done."
     assert len(fake.visits) == 1
-    await gateway.idle()
+    await house.gateway.idle()
 
 
 @requirement("responses.background")

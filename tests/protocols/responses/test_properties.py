@@ -1,10 +1,7 @@
 """Whatever clients do with responses, in whatever order: for each the agent has heard exactly what led to it."""
 
-import itertools
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
-from hashlib import sha256
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,36 +10,25 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 from openai import OpenAI
 
-from tests.faults.fake import FakeLetta, fake_letta
-from tests.faults.watch import Watched, until, watched
-from tests.protocols.responses.clients import CALL, MARKS, RETRIED, TOOLS, heard, rehearsed
+from tests.faults.fake import FakeLetta
+from tests.faults.watch import until
+from tests.protocols.responses.clients import CALL, MARKS, RETRIED, TOOLS, House, heard, open_house, somebody
 from tests.requirements import requirement
 
 Item = dict[str, Any]
 
-KEYS = ({"name": "app", "sha256": sha256(b"app").hexdigest(), "trust_user_headers": True},)
 FUNCTIONS: list[Item] = [{"type": "function", "function": {"name": tool["name"], "parameters": {}}} for tool in TOOLS]
 
 texts = st.sampled_from(["a", "b", "c", CALL])
 """Few, so that chats come to say the same."""
 places = st.integers(0, 1000)
 ways = st.sampled_from(["plain", "stream", "background"])
-examples = itertools.count()
-
-
-@dataclass(frozen=True)
-class House:
-    fake: FakeLetta
-    gateway: Watched
 
 
 @pytest.fixture(scope="module")
 def house(tmp_path_factory: pytest.TempPathFactory) -> Generator[House]:
-    folder: Path = tmp_path_factory.mktemp("house")
-    with fake_letta() as fake:
-        fields: dict[str, Any] = {"letta_base_url": rehearsed(fake).url, "keys": KEYS, "on_disconnect": "cancel"}
-        with watched(folder, **fields, probe_key="app") as gateway:
-            yield House(fake, replace(gateway, key="app"))
+    with open_house(tmp_path_factory.mktemp("house"), on_disconnect="cancel") as house:
+        yield house
 
 
 @dataclass(frozen=True)
@@ -73,10 +59,9 @@ class Clients(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.user = {"X-OpenWebUI-User-Id": f"user-{next(examples)}"}
         self.told: list[Told] = []
         self.conversations: dict[str, Truth] = {}
-        self.client: OpenAI = self.house.gateway.blocking_client(api_key="app", default_headers=self.user)
+        self.client: OpenAI = self.house.gateway.blocking_client(**somebody())
 
     def teardown(self) -> None:
         self.client.close()
@@ -298,7 +283,7 @@ def test_the_agent_has_heard_what_led_to_each_response(house: House) -> None:
     run_state_machine_as_test(
         InThisHouse,
         settings=settings(
-            max_examples=30,
+            max_examples=24,
             stateful_step_count=8,
             deadline=None,
             derandomize=True,

@@ -12,18 +12,20 @@ import openai
 import pytest
 from openai import AsyncOpenAI
 
-from tests.faults.fake import FakeLetta, fake_letta
+from tests.faults.fake import FakeLetta, echo
 from tests.faults.watch import Watched, eventually, watched
 from tests.protocols.responses.clients import (
     RETRIED,
+    House,
     asked,
     create,
     ended,
     events,
     heard,
     message,
-    rehearsed,
+    open_house,
     said,
+    somebody,
     until_text,
     users,
     visited,
@@ -39,21 +41,30 @@ KEY = {"Idempotency-Key": "one"}
 AGAIN: list[Any] = [pytest.param(KEY, KEY, id="key"), pytest.param({}, RETRIED, id="retry-count")]
 
 
-@pytest.fixture
-def fake() -> Generator[FakeLetta]:
-    with fake_letta() as fake:
-        yield rehearsed(fake)
+@pytest.fixture(scope="module")
+def house(tmp_path_factory: pytest.TempPathFactory) -> Generator[House]:
+    with open_house(tmp_path_factory.mktemp("house")) as house:
+        yield house
 
 
 @pytest.fixture
-def gateway(fake: FakeLetta, tmp_path: Path) -> Generator[Watched]:
-    with watched(tmp_path, letta_base_url=fake.url) as gateway:
-        yield gateway
+def fake(house: House) -> FakeLetta:
+    return house.anew()
 
 
 @pytest.fixture
-async def client(gateway: Watched) -> AsyncGenerator[AsyncOpenAI]:
-    async with gateway.client() as client:
+def gateway(house: House) -> Watched:
+    return house.gateway
+
+
+@pytest.fixture
+def who() -> dict[str, Any]:
+    return somebody()
+
+
+@pytest.fixture
+async def client(gateway: Watched, who: dict[str, Any]) -> AsyncGenerator[AsyncOpenAI]:
+    async with gateway.client(**who) as client:
         yield client
 
 
@@ -88,12 +99,19 @@ async def test_what_is_asked_for_again_after_its_end_is_answered_without_the_age
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize(("headers", "again"), AGAIN)
 async def test_what_is_asked_for_again_while_it_runs_is_joined(
-    client: AsyncOpenAI, fake: FakeLetta, tmp_path: Path, way: dict[str, Any], headers: Any, again: Any
+    house: House,
+    client: AsyncOpenAI,
+    fake: FakeLetta,
+    who: dict[str, Any],
+    way: dict[str, Any],
+    headers: Any,
+    again: Any,
 ) -> None:
     asking = asyncio.create_task(asked(client, "#held#", extra_headers=headers, **way))
     await visited(fake, 1)
     joining = asyncio.create_task(asked(client, "#held#", extra_headers=again, **way))
-    await eventually(lambda: receipts(tmp_path) == 2)
+    (user,) = who["default_headers"].values()
+    await eventually(lambda: receipts(house.folder, user) == 2)
     fake.gate.set()
     first, second = await asyncio.gather(asking, joining)
     assert first.id != second.id
@@ -103,10 +121,10 @@ async def test_what_is_asked_for_again_while_it_runs_is_joined(
     await going_on(client, fake, first, second.conversation.id, told)
 
 
-def receipts(folder: Path) -> int:
+def receipts(folder: Path, user: str) -> int:
     """How many responses the store knows of: one that is about to be joined has nothing else to show for it."""
     with closing(sqlite3.connect(folder / "frontdesk.db")) as store:
-        return store.execute("SELECT count(*) FROM receipts").fetchone()[0]
+        return store.execute("SELECT count(*) FROM receipts WHERE principal = ?", (f"app/{user}",)).fetchone()[0]
 
 
 @requirement("responses.retries")
@@ -123,14 +141,16 @@ async def test_a_key_with_another_body_is_a_conflict(client: AsyncOpenAI, fake: 
 
 
 @requirement("responses.retries")
-async def test_the_sdk_s_own_retry_after_its_time_is_up_is_heard_once(gateway: Watched, fake: FakeLetta) -> None:
+async def test_the_sdk_s_own_retry_after_its_time_is_up_is_heard_once(
+    gateway: Watched, fake: FakeLetta, who: dict[str, Any]
+) -> None:
     sent: list[httpx.Request] = []
 
     async def note(request: httpx.Request) -> None:
         sent.append(request)
 
     async with httpx.AsyncClient(event_hooks={"request": [note]}) as http:
-        impatient = gateway.client(timeout=httpx.Timeout(10.0, read=1.0), max_retries=3, http_client=http)
+        impatient = gateway.client(**who, timeout=httpx.Timeout(10.0, read=1.0), max_retries=3, http_client=http)
         asking = asyncio.create_task(create(impatient, "#held#"))
         await eventually(lambda: len(sent) == 2)
         fake.gate.set()
@@ -171,7 +191,7 @@ async def test_a_request_that_failed_is_told_once_when_it_is_sent_again(client: 
         with pytest.raises(openai.RateLimitError):
             await create(client, "#refused#", previous_response_id=first.id, extra_headers=KEY)
     assert users(fake.visits[-1]) == ["hello", "#refused#"]
-    del fake.scripts["refused"]
+    fake.scripts["refused"] = echo
     await create(client, "#refused#", previous_response_id=first.id, extra_headers=KEY)
     assert users(fake.visits[-1]) == ["hello", "#refused#"]
 
@@ -300,13 +320,13 @@ async def test_a_repeated_background_response_has_the_same_events_also_when_the_
 
 @requirement("responses.retries", "responses.background")
 async def test_a_background_response_whose_client_never_heard_its_id_is_found_by_the_retry(
-    gateway: Watched, fake: FakeLetta
+    gateway: Watched, fake: FakeLetta, who: dict[str, Any]
 ) -> None:
-    async with gateway.client(timeout=httpx.Timeout(10.0, read=0.000_1)) as hasty:
+    async with gateway.client(**who, timeout=httpx.Timeout(10.0, read=0.000_1)) as hasty:
         with suppress(openai.APITimeoutError):
             await create(hasty, "#held#", background=True)
     await visited(fake, 1)
-    async with gateway.client() as client:
+    async with gateway.client(**who) as client:
         response = await create(client, "#held#", background=True, extra_headers=RETRIED)
         fake.gate.set()
         assert (await ended(client, response.id)).output_text == "Begun, and done."

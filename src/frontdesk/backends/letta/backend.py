@@ -12,7 +12,7 @@ import uuid
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Callable, Collection, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from fnmatch import fnmatchcase
 from itertools import groupby
@@ -24,12 +24,13 @@ from frontdesk.backends.letta import encode, settings
 from frontdesk.backends.letta.blocks import Blocks
 from frontdesk.backends.letta.client import LettaClient, Stream
 from frontdesk.backends.letta.failures import AwaitingApproval, HeldByRun, WrongCallIds
-from frontdesk.backends.letta.outcome import ACTIVE, Row, of_turn, outcome, untracked
+from frontdesk.backends.letta.outcome import ACTIVE, Row, calls, of_turn, outcome, untracked
 from frontdesk.backends.letta.prompts import Prompts
 from frontdesk.backends.letta.structured import checked, repair
-from frontdesk.backends.letta.translate import ServerSentEvents, Translator
-from frontdesk.backends.letta.twins import Twins, twin_in
+from frontdesk.backends.letta.translate import ServerSentEvents, Translator, awaits
+from frontdesk.backends.letta.twins import KEPT_SECONDS, MODERN, Twins, Wanted, twin_in
 from frontdesk.errors import (
+    AgentFailed,
     BackendUnavailable,
     ConnectionLost,
     ConversationBusy,
@@ -38,19 +39,27 @@ from frontdesk.errors import (
     InvalidRequest,
     NotFound,
 )
-from frontdesk.ports import Dropped, Outcome, Placement, Running
+from frontdesk.ports import Dropped, Kept, Outcome, Placement, Running
 from frontdesk.turn import (
     Agent,
     Batch,
     Call,
+    Event,
     Format,
     Item,
     Options,
     StopReason,
+    Text,
     Thread,
+    ToolCall,
     ToolResult,
+    ToolRun,
+    ToolRunFinished,
+    ToolRunStarted,
     Turn,
     TurnFinished,
+    Usage,
+    unanswered,
 )
 
 log = structlog.get_logger(__name__)
@@ -66,9 +75,9 @@ MARKED = 4  # messages at the beginning of a turn, one of which Letta keeps with
 LONGEST_PAUSE = 4.0
 CANCEL_ATTEMPTS = 3
 CANCEL_SECONDS = 0.6  # a run looks whether it was cancelled every half second; only then is it known what was kept
-MODERN = frozenset({"letta_v1_agent", "sleeptime_agent"})  # their loop knows conversations and client tools
 REMEMBERED = 10_000  # conversations whose settings are known
 MODELS_SECONDS = 60.0
+MOST_STRETCHES = 25  # of one turn, between which the agent's own calls are decided on
 
 RESERVED_TOOLS = frozenset(
     {
@@ -105,6 +114,10 @@ class LettaSettings:
     memory_seconds: float | None = 5.0  # how long a look at an agent's memory is good for; None leaves prompts alone
     alone: bool = False  # no other process gives turns to the same conversations
     bridge: Literal["twin", "reject"] = "twin"  # what becomes of the caller's tools where an agent is of an older type
+    approvals: Literal["deny", "surface"] = "deny"  # what becomes of the agent's own calls that wait for a human
+    allowed_tools: tuple[str, ...] = ()  # shell patterns of the tools which it may run without asking
+    replicas: Mapping[str, int] = field(default_factory=dict[str, int])  # twins of agents, by name or id; `*`: of older
+    kept_seconds: float = KEPT_SECONDS  # how long a conversation may be gone on with
 
 
 Recorder = Callable[[bytes], object]
@@ -120,7 +133,7 @@ class LettaBackend:
         self._settings = settings
         self._client = client
         self._recorder = recorder
-        self._twins = Twins(client)
+        self._twins = Twins(client, kept_seconds=settings.kept_seconds)
         self._prompts = Prompts(client, settings.memory_seconds)
         self._blocks = Blocks(client)
         self._set_to: OrderedDict[str, dict[str, Any]] = OrderedDict()  # conversation → its model and settings
@@ -179,7 +192,8 @@ class LettaBackend:
 
     def _agent(self, row: Mapping[str, Any]) -> Agent:
         modern = row.get("agent_type") in MODERN
-        bridged = not modern and self._has_conversations and self._settings.bridge == "twin"
+        replicas = self._replicas(row) if self._has_conversations else 0
+        bridged = not (modern or replicas) and self._has_conversations and self._settings.bridge == "twin"
         config: Mapping[str, Any] = row.get("llm_config") or {}
         model = row.get("model") or config.get("handle") or config.get("model") or ""
         return Agent(
@@ -191,26 +205,50 @@ class LettaBackend:
             tags=tuple(row.get("tags") or ()),
             model=model,
             context_window=config.get("context_window"),
-            client_tools=modern or bridged,
-            conversations=modern and self._has_conversations,
+            client_tools=modern or bridged or replicas > 0,
+            conversations=(modern or replicas > 0) and self._has_conversations,
             bridged=bridged,
+            tools_alone=modern,
             honours=settings.honoured(model, row.get("model_settings")),
             honours_alone=settings.ALWAYS,
             reserved_tools=RESERVED_TOOLS,
-            settings={"model_settings": row.get("model_settings"), "agent_type": row.get("agent_type")},
+            approvals=self._settings.approvals,
+            allowed_tools=self._settings.allowed_tools,
+            settings={
+                "model_settings": row.get("model_settings"),
+                "agent_type": row.get("agent_type"),
+                "replicas": replicas,
+            },
         )
+
+    def _replicas(self, row: Row) -> int:
+        """How many twins share an agent's conversations; 0 if they are the agent's own."""
+        of = self._settings.replicas
+        others = 0 if row.get("agent_type") in MODERN else of.get("*", 0)
+        return of.get(row["name"], of.get(row["id"], others))
+
+    def _wanted(self, row: Row) -> Wanted:
+        """How many twins an agent is to have."""
+        replicas, modern = self._replicas(row), row.get("agent_type") in MODERN
+        bridges = not modern and self._settings.bridge == "twin"
+        return Wanted(max(replicas, int(bridges)), lost=not (modern or bridges or replicas))
+
+    async def hidden(self) -> int:
+        with as_letta_speaks():
+            return await self._twins.count()
 
     # --- conversations -------------------------------------------------------------------------------------------
 
     async def open(self, agent: Agent, turn: Turn) -> Thread:
-        if turn.mode == "single" or not (agent.bridged or self._separates(agent)):
+        if turn.mode == "single" or not (agent.bridged or self._separates(agent) or replicas_of(agent)):
             return OWN_THREAD
         model = await self._model_body(agent, turn.options)
         body = {"summary": LABEL} | model
         try:
             with as_letta_speaks():
-                if agent.bridged:
-                    thread = thread_of(await self._twins.open(agent.id, body))
+                if agent.bridged or replicas_of(agent):
+                    among = replicas_of(agent) or 1
+                    thread = thread_of(await self._twins.open(agent.id, body, turn.id, among))
                 else:
                     thread = thread_of(await self._client.post("/v1/conversations/", body, {"agent_id": agent.id}))
                 self._prompts.opened(thread)
@@ -218,12 +256,17 @@ class LettaBackend:
                 return thread
         except EndpointNotFound as error:
             self._has_conversations = False  # a server from before conversations: each agent has one thread
-            if agent.bridged:
+            if agent.bridged or (turn.tools and not is_modern(agent)):
                 raise InvalidRequest("This Letta server is too old for the caller's tools.", param="tools") from error
             return OWN_THREAD
 
     def _separates(self, agent: Agent) -> bool:
-        return agent.conversations and self._has_conversations
+        """Whether the agent itself has conversations, and not only its twins."""
+        return agent.conversations and self._has_conversations and is_modern(agent)
+
+    def _on_twin(self, agent: Agent, thread: Thread) -> bool:
+        """Whether a conversation may be one of the agent's twins."""
+        return on_twin(agent, thread) or (not thread.own and self._twins.has(agent.id))
 
     async def calls(self, agent: Agent, thread: Thread) -> Sequence[Call]:
         return calls_in(await self._latest(agent, thread))
@@ -339,16 +382,19 @@ class LettaBackend:
     async def _run(self, turn: Turn, placement: Placement) -> AsyncGenerator[Batch, None]:
         with as_letta_speaks():
             prompt = await self._prepared(turn, placement)
-        messages = encode.messages(placement)
-        mended = False
+            own, news = await self._own_answers(turn, placement)
+        messages = encode.messages(placement, own)
+        mended, stretch, used = False, 0, Usage()
         while True:
-            translator, cut = self._translator(turn, placement), ServerSentEvents()
+            translator, cut = self._translator(turn, placement, own), ServerSentEvents()
             try:
-                with await self._stream(turn, placement, messages, prompt) as stream:
+                with await self._stream(turn, placement, messages, prompt, stretch) as stream:
                     while not (translator.done or translator.failed) and (data := await stream.next()):
                         events = translator(cut(data))
                         if events:
                             stream.feed()
+                            if news:
+                                events, news = [*news, *events], []
                         if translator.run_id and turn.id not in self._run_ids:
                             self._run_ids[turn.id] = translator.run_id
                         yield events
@@ -357,19 +403,40 @@ class LettaBackend:
                     elif not (translator.failed or translator.stopped):  # the run may go on, with nobody to hear it
                         raise ConnectionLost("The Letta server's stream broke off before the agent's turn had ended.")
                 self._run_ids.pop(turn.id, None)  # it has ended, one way or the other
-                finished = translator.finish()
-                break
+                if not (asked := translator.awaiting):
+                    finished = translator.finish()
+                    break
+                if stretch == MOST_STRETCHES:
+                    raise AgentFailed("The agent asks again and again for tools of its own that nobody lets it run.")
+                own = self._decided(asked, placement.thread)
+                news += shown(asked, own)
+                older = placement.thread.own and not is_modern(placement.agent)
+                messages, mended, stretch = [encode.decisions(own, older=older)], False, stretch + 1
+                used = added(used, translator.usage)
             except (AwaitingApproval, WrongCallIds) as error:
                 # Letta appended nothing: this is the same turn, not another.
                 if mended or translator.spoke:
                     raise
-                messages, mended = await self._mended(messages, placement, error), True
+                mended = True
+                if isinstance(error, AwaitingApproval):
+                    messages = await self._giving_up(messages, placement)
+                    continue
+                asked = [each for each in await self._own_calls(turn, placement) if each.call_id in error.expected]
+                ruled = {each.call_id for each in own}
+                left = [each for each in asked if each.call_id not in ruled]
+                ours = self._decided(left, placement.thread, beside=True)
+                own, news = [*own, *ours], [*news, *shown(left, ours)]
+                messages = [encode.exactly(messages[0], error.expected, own), *messages[1:]]
+                continue
             finally:
                 if translator.ran_tools:
                     self._prompts.edited(placement.agent.id)
                 if translator.compacted:
                     self._prompts.forget(placement.thread)
-        yield (await self._at_its_limit(finished, turn, placement, translator),)
+            yield news  # there, and before the tools are run
+            news = []
+        finished = await self._at_its_limit(finished, turn, placement, translator)
+        yield (*news, replace(finished, usage=added(used, finished.usage)))
 
     async def _at_its_limit(
         self, finished: TurnFinished, turn: Turn, placement: Placement, translator: Translator
@@ -401,7 +468,7 @@ class LettaBackend:
         agent, thread = placement.agent, placement.thread
         if encode.resumes(placement):
             return
-        if on_twin(agent, thread) and await self._twins.keep_in_step(agent.id, conv(thread)):
+        if self._on_twin(agent, thread) and await self._twins.keep_in_step(agent.id, conv(thread)):
             self._prompts.edited(agent.id)
         await self._prompts.refresh(agent.id, thread)
 
@@ -441,18 +508,20 @@ class LettaBackend:
             )
         return models[handle]
 
-    def _translator(self, turn: Turn, placement: Placement) -> Translator:
+    def _translator(self, turn: Turn, placement: Placement, own: Sequence[ToolResult]) -> Translator:
+        results = {item.call_id for item in placement.deliver if isinstance(item, ToolResult)}
+        denied = {each.call_id for each in own if not each.approved}
         return Translator(
             (tool.name for tool in turn.tools),
-            answered=(item.call_id for item in placement.deliver if isinstance(item, ToolResult)),
+            answered=results.difference(each.call_id for each in own) | denied,
             one_call=turn.options.parallel_tool_calls is False,
         )
 
     async def _stream(
-        self, turn: Turn, placement: Placement, messages: Sequence[dict[str, Any]], prompt: str
+        self, turn: Turn, placement: Placement, messages: Sequence[dict[str, Any]], prompt: str, stretch: int
     ) -> Stream:
         """Send the turn; again, while Letta takes nothing because of a run of another client."""
-        path, body = self._request(turn, placement, messages, prompt)
+        path, body = self._request(turn, placement, messages, prompt, stretch)
         record = self._recorder(turn.id)
         waits = pauses(self._settings.busy_seconds)
         told, ended = False, ""
@@ -476,30 +545,89 @@ class LettaBackend:
             await asyncio.sleep(pause)
             self._waiting.discard(turn.id)  # cut short in the pause it stays, for `cancel`
 
-    async def _mended(
-        self, messages: list[dict[str, Any]], placement: Placement, error: AwaitingApproval | WrongCallIds
-    ) -> list[dict[str, Any]]:
-        """The same messages as Letta will take them: after calls that nobody will answer, or for just those pending."""
-        match error:
-            case AwaitingApproval():
-                calls = await self.calls(placement.agent, placement.thread)
-                pending = [call for call in calls if call.pending]
-                log.info("calls that waited for an answer are given up", tools=[call.name for call in pending])
-                return [encode.denials([call.call_id for call in pending]), *messages]
-            case WrongCallIds():
-                return [encode.exactly(messages[0], error.expected), *messages[1:]]
+    async def _giving_up(self, messages: list[dict[str, Any]], placement: Placement) -> list[dict[str, Any]]:
+        """The same messages, after the calls that nobody will answer."""
+        pending = [call for call in await self.calls(placement.agent, placement.thread) if call.pending]
+        log.info("calls that waited for an answer are given up", tools=[call.name for call in pending])
+        return [encode.denials([call.call_id for call in pending]), *messages]
+
+    # --- the agent's own tools that wait for a human -----------------------------------------------------------------
+
+    async def awaiting(self, agent: Agent, thread: Thread) -> Sequence[ToolRun]:
+        """The agent's own calls in a conversation on which a caller may decide."""
+        if self._settings.approvals == "deny" or thread.own:
+            return ()
+        asked = await self._gated(agent, await self._latest(agent, thread))
+        return [ToolRun(each.call_id, each.name, each.arguments) for each in asked if not self._allows(each)]
+
+    async def _own_calls(self, turn: Turn, placement: Placement) -> Sequence[ToolRunStarted]:
+        """The pending calls of a conversation which are not the caller's."""
+        agent = placement.agent
+        theirs = {tool.name for tool in turn.tools}
+        asked = await self._gated(agent, await self._latest(agent, placement.thread))
+        return [each for each in asked if each.name not in theirs]
+
+    async def _gated(self, agent: Agent, rows: Sequence[Row]) -> Sequence[ToolRunStarted]:
+        """The pending calls among the latest messages of a conversation that need a human's approval."""
+        pending = {call.call_id for call in calls_in(rows) if call.pending}
+        if not pending:
+            return ()
+        gated = await self._gated_tools(agent)
+        requests = [row for row in rows if row.get("message_type") == "approval_request_message"]
+        found = [ToolRunStarted(*call) for row in requests for call in calls(row)]
+        return [each for each in found if each.call_id in pending and each.name in gated]
+
+    async def _gated_tools(self, agent: Agent) -> frozenset[str]:
+        """The tools which the agent may use only with a human's approval."""
+        rules: Sequence[Row] = (await self._client.get(f"/v1/agents/{agent.id}")).get("tool_rules") or ()
+        return frozenset(str(rule.get("tool_name")) for rule in rules if rule.get("type") == "requires_approval")
+
+    def _allows(self, call: ToolRunStarted) -> bool:
+        return any(fnmatchcase(call.name, pattern) for pattern in self._settings.allowed_tools)
+
+    def _decided(self, asked: Sequence[ToolRunStarted], thread: Thread, *, beside: bool = False) -> list[ToolResult]:
+        """Which of these calls the agent may run. `beside`: the caller's tools were called in the same step, and wait.
+
+        Raises ApprovalRequired if that is for the caller to say; in the thread that all callers share, nobody may.
+        """
+        surfaces = self._settings.approvals == "surface" and not thread.own
+        denied = [each for each in asked if not self._allows(each)]
+        if denied and surfaces and not beside:
+            raise awaits(denied)
+        reason = (Text(encode.BESIDE if surfaces else encode.NOBODY),)
+        return [
+            ToolResult(each.call_id, reason if each in denied else (), approved=each not in denied) for each in asked
+        ]
+
+    async def _own_answers(self, turn: Turn, placement: Placement) -> tuple[list[ToolResult], list[Event]]:
+        """The decisions on calls of the agent's own among those which the turn answers, and how they are shown."""
+        given = (
+            [item for item in placement.deliver if isinstance(item, ToolResult)] if encode.resumes(placement) else []
+        )
+        told = {each.call_id: each for each in given if each.approved is not None}
+        left = {each.call_id for each in given if each == unanswered(each.call_id)}
+        if not (told or left):
+            return [], []
+        asked = await self._own_calls(turn, placement)
+        ruled = self._decided([each for each in asked if each.call_id in left], placement.thread, beside=True)
+        own = [*told.values(), *ruled]
+        return own, shown(asked, own)
+
+    # --- sending -------------------------------------------------------------------------------------------------
 
     def _request(
-        self, turn: Turn, placement: Placement, messages: Sequence[dict[str, Any]], prompt: str
+        self, turn: Turn, placement: Placement, messages: Sequence[dict[str, Any]], prompt: str, stretch: int
     ) -> tuple[str, dict[str, Any]]:
         agent, thread = placement.agent, placement.thread
         if not thread.own:
-            return f"{conversation(thread)}/messages", encode.message_body(turn, messages, prompt)
+            return f"{conversation(thread)}/messages", encode.message_body(turn, messages, prompt, stretch=stretch)
+        if turn.tools and not is_modern(agent):  # a conversation from before it had twins
+            raise InvalidRequest("In its own thread this agent cannot use the caller's tools.", param="tools")
         if self._separates(agent):
-            body = encode.message_body(turn, messages, prompt) | {"agent_id": agent.id}
+            body = encode.message_body(turn, messages, prompt, stretch=stretch) | {"agent_id": agent.id}
             return "/v1/conversations/default/messages", body
         # The older loop's token stream is escaped JSON which ends at the first quotation mark; whole steps are right.
-        body = encode.message_body(turn, messages, prompt, tokens=agent.settings.get("agent_type") in MODERN)
+        body = encode.message_body(turn, messages, prompt, tokens=is_modern(agent), stretch=stretch)
         return f"/v1/agents/{agent.id}/messages/stream", body
 
     def run_id(self, turn_id: str) -> str:
@@ -545,7 +673,9 @@ class LettaBackend:
         last = encode.otids(turn_id, len(encode.messages(placement)) + 1)[-2:]
         if any(row.get("otid") in last for row in latest):
             return ()
-        if encode.resumes(placement) and not any(call.pending for call in calls_in(latest)):
+        pending = {call.call_id for call in calls_in(latest) if call.pending}
+        results = {item.call_id for item in placement.deliver if isinstance(item, ToolResult)}
+        if encode.resumes(placement) and not pending & results:
             return tuple(item for item in placement.deliver if not isinstance(item, ToolResult))  # results are kept
         return placement.deliver
 
@@ -563,6 +693,8 @@ class LettaBackend:
         found = await self._came_to(run_id) if run_id else Dropped()
         if found == Dropped():  # a run may have been refused, and the turn given to another one
             found = await self._searched(turn_id, agent, thread, call_ids)
+        if isinstance(found, Kept):
+            found = await self._taken_on(found, agent, thread)
         if found != Running():
             self._run_ids.pop(turn_id, None)
         return found
@@ -602,10 +734,39 @@ class LettaBackend:
             return await self._came_to(run_id)
         return outcome(untracked(rows[start:]), rows[start:])
 
+    async def _taken_on(self, kept: Kept, agent: Agent, thread: Thread) -> Outcome:
+        """The same, with what the agent did after its own calls were decided on: without that it is not complete."""
+        called = [part for part in kept.reply if isinstance(part, ToolCall)]
+        gated = await self._gated_tools(agent) if called else ()
+        own = {part.call_id for part in called if part.name in gated}
+        if not own:
+            return kept
+        reply = tuple(
+            as_run(part) if isinstance(part, ToolCall) and part.call_id in own else part for part in kept.reply
+        )
+        if len(own) < len(called):  # the caller's wait beside them, and bring on the next turn
+            return replace(kept, reply=reply)
+        rows = await self._listed(agent, thread, LOOKED_THROUGH)
+        run_id = next((row.get("run_id") for row in rows if decides_on(row, own)), None)
+        after = await self._came_to(run_id) if run_id else Dropped()
+        if isinstance(after, Kept):
+            after = await self._taken_on(after, agent, thread)
+        match after:
+            case Running():
+                return after
+            case Dropped():
+                return replace(kept, reply=reply, complete=False)
+            case Kept():
+                ran = {part.call_id: part for part in after.reply if isinstance(part, ToolRun)}
+                before = [finished(part, ran) if isinstance(part, ToolRun) else part for part in reply]
+                rest = [part for part in after.reply if not (isinstance(part, ToolRun) and part.call_id in own)]
+                usage, condensed = added(kept.usage, after.usage), kept.condensed or after.condensed
+                return replace(after, reply=(*before, *rest), usage=usage, condensed=condensed)
+
     async def sweep(self) -> int:
         """Take away twins and blocks which nobody needs. Gives how many that were."""
         with as_letta_speaks():
-            return await self._twins.sweep(keep=self._settings.bridge == "twin") + await self._blocks.sweep()
+            return await self._twins.sweep(self._wanted) + await self._blocks.sweep()
 
     async def aclose(self) -> None:
         await self._twins.aclose()
@@ -635,8 +796,17 @@ def pauses(seconds: float) -> Iterator[float]:
 
 
 def on_twin(agent: Agent, thread: Thread) -> bool:
-    """Whether a conversation is one of the agent's modern twin."""
-    return agent.bridged and not thread.own
+    """Whether a conversation is one of the agent's modern twins, by how the agent is set up now."""
+    return (agent.bridged or replicas_of(agent) > 0) and not thread.own
+
+
+def replicas_of(agent: Agent) -> int:
+    """How many twins share the agent's conversations."""
+    return agent.settings.get("replicas", 0)
+
+
+def is_modern(agent: Agent) -> bool:
+    return agent.settings.get("agent_type") in MODERN
 
 
 def conversation(thread: Thread) -> str:
@@ -666,6 +836,46 @@ def in_context(rows: Sequence[Row], ids: Sequence[str]) -> list[Row]:
 
 def thread_of(row: Mapping[str, Any]) -> Thread:
     return Thread(row["id"].removeprefix("conv-"))
+
+
+def shown(asked: Sequence[ToolRunStarted], decided: Sequence[ToolResult]) -> list[Event]:
+    """The agent's own calls on which was decided: those it may not run as runs that have failed."""
+    by_id = {each.call_id: each for each in decided}
+    told: list[Event] = []
+    for call in asked:
+        if result := by_id.get(call.call_id):
+            told.append(call)
+            if not result.approved:
+                told.append(ToolRunFinished(call.call_id, result.text or "It was denied.", is_error=True))
+    return told
+
+
+def as_run(call: ToolCall) -> ToolRun:
+    return ToolRun(call.call_id, call.name, call.arguments)
+
+
+def finished(run: ToolRun, ran: Mapping[str, ToolRun]) -> ToolRun:
+    """With what came of it later."""
+    later = ran.get(run.call_id, run)
+    return replace(run, output=later.output, is_error=later.is_error)
+
+
+def decides_on(row: Row, own: Collection[str]) -> bool:
+    """Whether it says that these calls may run, or may not; but not that a later turn has given them up."""
+    given: Sequence[Row] = row.get("approvals") or ()
+    return any(each.get("tool_call_id") in own and each.get("reason") != encode.SUPERSEDED for each in given)
+
+
+def added(before: Usage, last: Usage) -> Usage:
+    """The tokens of both; `context_tokens` is the size of the last call alone."""
+    return Usage(
+        before.input_tokens + last.input_tokens,
+        before.output_tokens + last.output_tokens,
+        before.cached_tokens + last.cached_tokens,
+        before.cache_write_tokens + last.cache_write_tokens,
+        before.reasoning_tokens + last.reasoning_tokens,
+        last.context_tokens,
+    )
 
 
 def calls_in(rows: Sequence[Mapping[str, Any]]) -> list[Call]:

@@ -156,6 +156,8 @@ def of_turn(rows: Sequence[Row], otids: Collection[str], call_ids: Collection[st
     Letta forgets our id for a message of tool results alone.
     """
     for index, row in enumerate(rows):
-        if row.get("otid") in otids or (call_ids and answers(row) & set(call_ids)):
+        if row.get("otid") in otids:
+            return index
+        if any(item.get("tool_call_id") in call_ids for item in row.get("approvals") or ()):
             return index
     return None

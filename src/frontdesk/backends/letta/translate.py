@@ -89,6 +89,8 @@ SPOKEN: dict[str, type[TextDelta | ReasoningDelta]] = {
 
 TOOL_MESSAGES = frozenset({"approval_request_message", "tool_call_message", "tool_return_message"})
 
+SHOWN_CHARACTERS = 500  # of a call's arguments, in an error
+
 DONE = b"[DONE]"
 
 _tokens = msgspec.json.Decoder(Token)
@@ -166,7 +168,7 @@ class Translator:
         self._thread_tool = thread_tool
         self._names: dict[str, str] = {}  # call id → tool, for calls of either side
         self._arguments: dict[str, list[str]] = {}  # of the agent's own calls which are still being written
-        self._awaiting: list[str] = []  # the agent's own tools which wait for a human
+        self._awaiting: dict[str, ToolRunStarted] = {}  # the agent's own calls which wait for a human
         self._surrogate = ""
         self._stop: str | None = None
         self._usage = Usage()
@@ -221,6 +223,16 @@ class Translator:
         """Whether Letta has said why the agent stopped."""
         return self._stop is not None
 
+    @property
+    def awaiting(self) -> tuple[ToolRunStarted, ...]:
+        """The agent's own calls for which it stopped, to be let run or not; none where it stopped for the client's."""
+        over = self.failed or self._stop != "requires_approval" or self._called is not None
+        return () if over else tuple(self._awaiting.values())
+
+    @property
+    def usage(self) -> Usage:
+        return self._usage
+
     def finish(self) -> TurnFinished:
         """How the turn ended. Raises what Letta reported, or AgentFailed if the stream merely stopped."""
         if self.failed:
@@ -228,7 +240,7 @@ class Translator:
         if self._stop == "cancelled":
             raise AgentFailed("The run was cancelled on the Letta server by somebody else.")
         if self._awaiting and self._called is None:
-            raise ApprovalRequired(f"The agent waits for a human to approve its own tool: {', '.join(self._awaiting)}.")
+            raise awaits(tuple(self._awaiting.values()))
         if self._stop is None:
             raise AgentFailed("The Letta server's stream broke off before the agent's turn had ended.")
         if self._stop not in STOP:
@@ -273,13 +285,17 @@ class Translator:
     def _client_call(self, call: CallFragment, events: list[Event]) -> None:
         call_id, name = self._name(call)
         if name in self._client_tools:
+            if self._one_call and self._awaiting:  # Letta keeps the first call of the step, which is the agent's own
+                return
             if self._called is None:
                 self._called = call_id
             if self._one_call and call_id != self._called:
                 return
             events.append(ToolCallDelta(call_id, name, call.arguments or ""))
-        elif name and name not in self._awaiting:
-            self._awaiting.append(name)
+        elif name:
+            known = self._awaiting.get(call_id)
+            arguments = (known.arguments if known else "") + (call.arguments or "")
+            self._awaiting[call_id] = ToolRunStarted(call_id, name, arguments)
 
     def _own_call(self, call: CallFragment, part_id: str, events: list[Event]) -> None:
         """Collect the arguments; the call is shown when they are complete, which is before the tool has run."""
@@ -320,6 +336,12 @@ class Translator:
         if text and "\ud800" <= text[-1] <= "\udbff":
             text, self._surrogate = text[:-1], text[-1]
         return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
+def awaits(calls: Iterable[ToolRunStarted]) -> ApprovalRequired:
+    """The error for calls which a human has to decide on. What a caller is to do about it, the gateway adds."""
+    asked = ", ".join(f"{call.name}({call.arguments[:SHOWN_CHARACTERS]})" for call in calls)
+    return ApprovalRequired(f"The agent waits for a human to approve its own tool: {asked}.")
 
 
 def words(message: Token) -> str:

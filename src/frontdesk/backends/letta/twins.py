@@ -1,20 +1,25 @@
-"""Modern twins of older agents, for turns with the caller's tools.
+"""Modern twins of agents: for turns with the caller's tools, which older agents know nothing of, and to share load.
 
-Letta's older loop knows nothing of client tools and conversations. So such an agent is given a twin: an agent of the
-modern type with the same memory blocks, the same tools, model and prompt, hidden from all listings. The agent itself is
-left as it is, but for a memory block that its twin makes: it is given that too.
+A twin is an agent of the modern type with the same memory blocks, the same tools, model and prompt as its original,
+hidden from all listings. The original is left as it is, but for a memory block that a twin makes: it is given that too,
+and so are all twins. An older agent has one, which is its first; with replicas any agent has as many as are wished.
 
 A twin is known by its metadata and tags alone, so any process finds it, after any crash. It is made in two steps: first
-it is there, whole but unfinished, then it is marked with the fingerprint of what it was made from. Of several that are
-unfinished the oldest remains, and none is finished while there is another: so there are never two.
+it is there, whole but unfinished, then it is marked with the fingerprint of what it was made from. Of several with one
+number that are unfinished the oldest remains, and none is finished while there is another: so there are never two.
+
+On which twin a conversation is, Letta knows; a new one goes by its turn's id. So nothing need be remembered here.
 """
 
 import asyncio
 import hashlib
 import re
-from collections.abc import Coroutine, Mapping, Sequence
+import time
+import zlib
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
 import msgspec
@@ -30,6 +35,7 @@ Row = Mapping[str, Any]
 
 TAG = "frontdesk-twin"
 TYPE = "letta_v1_agent"
+MODERN = frozenset({TYPE, "sleeptime_agent"})  # their loop knows conversations and client tools
 SEND_MESSAGE = "send_message"
 ARCHIVAL = frozenset({"archival_memory_insert", "archival_memory_search"})
 INCLUDED = [("include", f"agent.{each}") for each in ("blocks", "tools", "secrets", "sources")]
@@ -39,6 +45,9 @@ PATIENCE_SECONDS = 5.0
 """How long a twin may remain unfinished before its maker counts as dead. It takes a tenth of a second."""
 
 LOOK_SECONDS = 0.1
+KEPT_SECONDS = 90 * 86_400.0
+"""How long a conversation in which nobody speaks keeps a twin that is one too many."""
+
 REMEMBERED = 1000  # conversations
 
 NOW = """
@@ -58,11 +67,20 @@ class Twin:
     original: str
     made_from: str
     grown: frozenset[str] = frozenset()
+    number: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """How many twins an agent is to have. Conversations on further ones may be gone on with, or are `lost`."""
+
+    twins: int
+    lost: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Original:
-    """An older agent, as its twin is to be."""
+    """An agent, as its first twin is to be."""
 
     id: str
     body: Row
@@ -71,45 +89,54 @@ class Original:
 
 
 class Twins:
-    def __init__(self, client: LettaClient, patience_seconds: float = PATIENCE_SECONDS) -> None:
+    def __init__(
+        self, client: LettaClient, patience_seconds: float = PATIENCE_SECONDS, kept_seconds: float = KEPT_SECONDS
+    ) -> None:
         self._client = client
         self._patience_seconds = patience_seconds
+        self._kept = timedelta(seconds=kept_seconds)
         self._locks: dict[str, asyncio.Lock] = {}  # by agent
+        self._looks: dict[str, tuple[float, Mapping[int, Twin]]] = {}  # when they were in step last, by agent
         self._at_work: set[asyncio.Future[Any]] = set()
         self._new: set[str] = set()  # conversations in which nothing has been said
+        self._originals: frozenset[str] = frozenset()
 
     # --- conversations -------------------------------------------------------------------------------------------
 
-    async def open(self, agent_id: str, body: Row) -> Row:
-        """Begin a conversation of an agent's twin."""
-        twin, _ = await self.of(agent_id)
+    async def open(self, agent_id: str, body: Row, turn_id: str = "", among: int = 1) -> Row:
+        """Begin a conversation on one of an agent's twins. Which one, the turn's id decides."""
+        twin, _ = await self.of(agent_id, zlib.crc32(turn_id.encode()) % among + 1)
         row: Row = await self._client.post("/v1/conversations/", body, {"agent_id": twin.id})
         if len(self._new) < REMEMBERED:
             self._new.add(row["id"])
         return row
 
     async def keep_in_step(self, agent_id: str, conversation: str) -> bool:
-        """Before something new is said in a twin's conversation: give it what has changed on the agent.
+        """Before something new is said in a twin's conversation: give all twins what has changed on the agent.
 
         False if nothing has.
         """
         if conversation in self._new:
             self._new.discard(conversation)
             return False
-        _, changed = await self.of(agent_id)
-        return changed
+        original, twins = await asyncio.gather(self._original(agent_id), self._all_of(agent_id))
+        if in_step(finished(twins), original):
+            return False
+        await self._to_its_end(self._settled(agent_id))
+        return True
 
-    # --- the twin of an agent ------------------------------------------------------------------------------------
+    # --- the twins of an agent -----------------------------------------------------------------------------------
 
-    async def of(self, agent_id: str) -> tuple[Twin, bool]:
-        """An agent's twin, and whether it had to be made or brought in step just now.
+    async def of(self, agent_id: str, number: int = 1) -> tuple[Twin, bool]:
+        """An agent's twin of this number, and whether one had to be made or brought in step just now.
 
         Raises AgentNotFound if the agent is gone.
         """
-        original, twin = await asyncio.gather(self._original(agent_id), self._found(agent_id))
-        if twin and twin.made_from == original.fingerprint and not twin.grown:
-            return twin, False
-        return await self._to_its_end(self._settled(original)), True
+        original, there = await asyncio.gather(self._original(agent_id), self._all_of(agent_id))
+        twins = finished(there)
+        if number in twins and in_step(twins, original):
+            return twins[number], False
+        return (await self._to_its_end(self._settled(agent_id, number)))[number], True
 
     async def _to_its_end(self, work: Coroutine[Any, Any, T]) -> T:
         """Also if whoever waits for it goes away: a twin that is half made would make the next one wait."""
@@ -118,18 +145,32 @@ class Twins:
         task.add_done_callback(self._at_work.discard)
         return await asyncio.shield(task)
 
-    async def _settled(self, original: Original) -> Twin:
-        async with self._locks.setdefault(original.id, asyncio.Lock()):
-            twin = await self._found(original.id) or await self._made(original)
-            if twin.grown:
-                original = await self._grown(twin, original)
-            elif twin.made_from == original.fingerprint:  # others were faster
-                return twin
-            return await self._brought_over(twin, original)
+    async def _settled(self, agent_id: str, most: int = 0) -> Mapping[int, Twin]:
+        """All twins of an agent, in step with it and with each other. Those up to number `most` that are missing are
+        made, in order."""
+        asked = time.monotonic()
+        async with self._locks.setdefault(agent_id, asyncio.Lock()):
+            looked, twins = self._looks.get(agent_id, (0.0, {}))
+            if looked > asked and (most in twins or not most):  # others have waited too: one look does for all
+                return twins
+            looked = time.monotonic()
+            original, there = await asyncio.gather(self._original(agent_id), self._all_of(agent_id))
+            twins = finished(there)
+            for number in range(1, most + 1):
+                if number not in twins:
+                    twins[number] = await self._made(original, number)
+            if any(twin.grown for twin in twins.values()):
+                original = await self._grown(twins.values(), original)
+            for number, twin in twins.items():  # one by one: they share blocks
+                if not in_step({number: twin}, original):
+                    twins[number] = await self._brought_over(twin, original)
+            self._looks[agent_id] = (looked, twins)
+            return twins
 
-    async def _grown(self, twin: Twin, original: Original) -> Original:
-        """The agent with the blocks that its twin has made, for the two have one memory."""
-        for block in sorted(twin.grown.difference(original.body["block_ids"])):
+    async def _grown(self, twins: Iterable[Twin], original: Original) -> Original:
+        """The agent with the blocks that its twins have made, for all of them have one memory."""
+        grown = frozenset[str]().union(*(twin.grown for twin in twins))
+        for block in sorted(grown.difference(original.body["block_ids"])):
             with suppress(AgentFailed):  # it has one of that label already
                 await self._client.patch(f"/v1/agents/{original.id}/core-memory/blocks/attach/{block}", None)
         return await self._original(original.id)
@@ -150,15 +191,14 @@ class Twins:
         """All of it at once, and the fingerprint with it."""
         if original.archive and not await self._archive(twin.id):  # Letta allows one for each agent
             await self._client.patch(f"/v1/agents/{twin.id}/archives/attach/{original.archive}", None)
-        metadata = mark(original.id, original.fingerprint, original.body["block_ids"])
-        await self._client.patch(f"/v1/agents/{twin.id}", {**original.body, "metadata": metadata})
-        log.info("a twin is in step with its agent", agent=original.id, twin=twin.id, new=not twin.made_from)
-        return Twin(twin.id, original.id, original.fingerprint)
+        new, number = not twin.made_from, twin.number
+        metadata = mark(original.id, original.fingerprint, original.body["block_ids"], number)
+        name = numbered(original.body["name"], number)
+        await self._client.patch(f"/v1/agents/{twin.id}", {**original.body, "name": name, "metadata": metadata})
+        log.info("a twin is in step with its agent", agent=original.id, twin=twin.id, number=number, new=new)
+        return replace(twin, made_from=original.fingerprint, grown=frozenset())
 
-    # --- one for each --------------------------------------------------------------------------------------------
-
-    async def _found(self, agent_id: str) -> Twin | None:
-        return next((twin for twin in await self._all_of(agent_id) if twin.made_from), None)
+    # --- one of each number --------------------------------------------------------------------------------------
 
     async def _all_of(self, agent_id: str) -> list[Twin]:
         """The oldest first."""
@@ -166,19 +206,19 @@ class Twins:
         twins = twins_in(await self._client.get("/v1/agents/", query))
         return [twin for twin in twins if twin.original == agent_id]
 
-    async def _made(self, original: Original) -> Twin:
+    async def _made(self, original: Original, number: int) -> Twin:
         """A twin that nobody else uses yet, or the one that another process has finished meanwhile."""
         clock = asyncio.get_running_loop().time
         deadline = clock() + self._patience_seconds
         mine, new = "", False
         while True:
-            there = await self._all_of(original.id)
+            there = [twin for twin in await self._all_of(original.id) if twin.number == number]
             if new and mine not in [twin.id for twin in there]:
                 await self._delete(mine)
                 raise AgentFailed("The Letta server does not list hidden agents, so the agent can have no twin there.")
             new = False
             if not there:  # or whoever was before us has given up
-                mine, new = await self._create(original), True
+                mine, new = await self._create(original, number), True
                 continue
             chosen = next((twin for twin in there if twin.made_from), there[0])
             if mine and mine != chosen.id:
@@ -193,13 +233,14 @@ class Twins:
             else:
                 await asyncio.sleep(LOOK_SECONDS)
 
-    async def _create(self, original: Original) -> str:
+    async def _create(self, original: Original, number: int) -> str:
         made = {
             **original.body,
+            "name": numbered(original.body["name"], number),
             "agent_type": TYPE,
             "hidden": True,
             "tags": [TAG, tag_of(original.id)],
-            "metadata": mark(original.id),
+            "metadata": mark(original.id, number=number),
             "include_base_tools": False,
             "include_base_tool_rules": False,
             "initial_message_sequence": [],
@@ -213,24 +254,53 @@ class Twins:
 
     # --- tidying up ----------------------------------------------------------------------------------------------
 
-    async def sweep(self, *, keep: bool = True) -> int:
-        """Delete twins whose agent is gone, what somebody left unfinished, and with `keep` false all of them. Gives how
-        many that were."""
-        doomed = await self._doomed(keep=keep)
+    async def count(self) -> int:
+        """How many there are, of all agents."""
+        twins = await self._all()
+        self._originals = frozenset(twin.original for twin in twins)
+        return len(twins)
+
+    def has(self, agent_id: str) -> bool:
+        """Whether an agent had twins when they were last counted."""
+        return agent_id in self._originals
+
+    async def sweep(self, wanted: Callable[[Row], Wanted] = lambda _: Wanted(1)) -> int:
+        """Delete twins whose agent is gone, what somebody left unfinished, and those which are more than wanted. Gives
+        how many that were.
+
+        No new conversation begins on one that is too many; it remains while one of its own may be gone on with.
+        """
+        doomed = await self._doomed(wanted)
         for twin in doomed:
             await self._delete(twin.id)
-            log.info("a twin is deleted", agent=twin.original, twin=twin.id)
+            log.info("a twin is deleted", agent=twin.original, twin=twin.id, number=twin.number)
         return len(doomed)
 
-    async def _doomed(self, *, keep: bool) -> list[Twin]:
+    async def _doomed(self, wanted: Callable[[Row], Wanted]) -> list[Twin]:
         twins = await self._all()
-        if not keep:
-            return twins
-        gone = [original for original in {twin.original for twin in twins} if await self._is_gone(original)]
-        if any(twin.original not in gone for twin in spare(twins)):
+        rows = {original: await self._row(original) for original in {twin.original for twin in twins}}
+        over: set[str] = set()
+        for twin in twins:
+            row = rows[twin.original]
+            if row is None or await self._is_over(twin, wanted(row)):
+                over.add(twin.id)
+        if any(twin.id not in over for twin in spare(twins)):
             await asyncio.sleep(self._patience_seconds)  # it may be finished by now
             twins = [twin for twin in await self._all() if twin in twins]
-        return [twin for twin in twins if twin.original in gone or twin in spare(twins)]
+        return [twin for twin in twins if twin.id in over or twin in spare(twins)]
+
+    async def _is_over(self, twin: Twin, wanted: Wanted) -> bool:
+        """Whether it is one too many, and none of its conversations may be gone on with."""
+        if twin.number <= wanted.twins:
+            return False
+        return wanted.lost or (twin.made_from != "" and not await self._is_used(twin))
+
+    async def _is_used(self, twin: Twin) -> bool:
+        """Whether it has a conversation that was used within the time for which conversations are kept."""
+        query = {"agent_id": twin.id, "order_by": "last_message_at", "limit": PAGE}
+        rows: Sequence[Row] = await self._client.get("/v1/conversations/", query)
+        since = datetime.now(UTC) - self._kept
+        return any(moment(row.get("last_message_at") or row["created_at"]) > since for row in rows)
 
     async def _all(self) -> list[Twin]:
         """The oldest first."""
@@ -245,12 +315,12 @@ class Twins:
                 return twins_in(list(found.values()))
             after = [("after", rows[-1]["id"])]
 
-    async def _is_gone(self, agent_id: str) -> bool:
+    async def _row(self, agent_id: str) -> Row | None:
+        """An agent as it is listed; None if it is gone."""
         try:
-            await self._client.get(f"/v1/agents/{agent_id}")
+            return await self._client.get(f"/v1/agents/{agent_id}")
         except AgentNotFound:
-            return True
-        return False
+            return None
 
     async def aclose(self) -> None:
         await asyncio.gather(*self._at_work, return_exceptions=True)
@@ -260,16 +330,21 @@ class Twins:
 
 
 def body_of(row: Row) -> dict[str, Any]:
-    """What a twin has of its agent, in a fixed order."""
-    config = row["llm_config"] | {"put_inner_thoughts_in_kwargs": False, "parallel_tool_calls": True}
+    """What a twin has of its agent, in a fixed order. Of a modern one it has all as it is."""
+    system, config, tools, ruled = row.get("system") or "", row["llm_config"], row["tools"], row["tool_rules"] or ()
+    if row.get("agent_type") not in MODERN:
+        system = f"{system}\n{NOW}"
+        config = config | {"put_inner_thoughts_in_kwargs": False, "parallel_tool_calls": True}
+        tools = [tool for tool in tools if tool["name"] != SEND_MESSAGE]
+        ruled = rules(ruled)
     same = ("embedding_config", "compaction_settings", "timezone", "max_files_open", "per_file_view_window_char_limit")
     return {
         "name": re.sub(r"[^\w '\-]", "-", f"{row['name']} - Frontdesk twin"),
-        "system": f"{row.get('system') or ''}\n{NOW}",
+        "system": system,
         "llm_config": config,
         "reasoning": bool(config.get("enable_reasoner")),
-        "tool_ids": sorted(tool["id"] for tool in row["tools"] if tool["name"] != SEND_MESSAGE),
-        "tool_rules": rules(row["tool_rules"] or ()),
+        "tool_ids": sorted(tool["id"] for tool in tools),
+        "tool_rules": sorted(ruled, key=str),
         "block_ids": sorted(block["id"] for block in row["blocks"]),
         "folder_ids": sorted(source["id"] for source in row["sources"]),
         "secrets": {secret["key"]: secret["value"] for secret in row["secrets"]},
@@ -289,19 +364,30 @@ def rules(given: Sequence[Row]) -> list[Row]:
     return sorted(kept, key=str)
 
 
-def mark(agent_id: str, made_from: str = "", blocks: Sequence[str] = ()) -> dict[str, Any]:
-    """The metadata of a twin: whose it is, from what it was made, and with which blocks."""
-    return {"frontdesk": {"twin_of": agent_id, "made_from": made_from, "blocks": [*blocks]}}
+def numbered(name: str, number: int) -> str:
+    return name if number == 1 else f"{name} {number}"
+
+
+def mark(agent_id: str, made_from: str = "", blocks: Sequence[str] = (), number: int = 1) -> dict[str, Any]:
+    """The metadata of a twin: whose it is and which one, from what it was made, and with which blocks."""
+    return {"frontdesk": {"twin_of": agent_id, "number": number, "made_from": made_from, "blocks": [*blocks]}}
 
 
 def twin_in(row: Row) -> Twin | None:
     """The twin that an agent is; None for one that is not ours."""
     match row.get("metadata"):
-        case {"frontdesk": {"twin_of": str(original), "made_from": str(made_from), "blocks": [*given]}} if (
+        case {"frontdesk": {"twin_of": str(original), "made_from": str(made_from), "blocks": [*given], **more}} if (
             row.get("agent_type") == TYPE
         ):
             grown = {block["id"] for block in row.get("blocks") or ()}.difference(given)
-            return Twin(row["id"], original, made_from, frozenset(grown) if made_from else frozenset())
+            number = more.get("number")
+            return Twin(
+                row["id"],
+                original,
+                made_from,
+                frozenset(grown) if made_from else frozenset(),
+                number if isinstance(number, int) else 1,
+            )
         case _:
             return None
 
@@ -312,10 +398,19 @@ def twins_in(rows: Sequence[Row]) -> list[Twin]:
     return [twin for row in in_order if (twin := twin_in(row))]
 
 
+def finished(twins: Sequence[Twin]) -> dict[int, Twin]:
+    """Of one agent's twins the oldest finished one of each number."""
+    return {twin.number: twin for twin in reversed(twins) if twin.made_from}
+
+
+def in_step(twins: Mapping[int, Twin], original: Original) -> bool:
+    return all(twin.made_from == original.fingerprint and not twin.grown for twin in twins.values())
+
+
 def spare(twins: Sequence[Twin]) -> list[Twin]:
-    """All but the oldest finished one of each agent."""
-    used = {twin.original: twin for twin in reversed(twins) if twin.made_from}
-    return [twin for twin in twins if used.get(twin.original) != twin]
+    """All but the oldest finished one of each agent and number."""
+    used = {(twin.original, twin.number): twin for twin in reversed(twins) if twin.made_from}
+    return [twin for twin in twins if used.get((twin.original, twin.number)) != twin]
 
 
 def tag_of(agent_id: str) -> str:
@@ -324,3 +419,9 @@ def tag_of(agent_id: str) -> str:
 
 def digest(value: Any) -> str:
     return hashlib.sha256(msgspec.json.encode(value, order="deterministic")).hexdigest()
+
+
+def moment(written: str) -> datetime:
+    """Letta's time of day; where it names no zone it is UTC."""
+    found = datetime.fromisoformat(written)
+    return found if found.tzinfo else found.replace(tzinfo=UTC)

@@ -9,6 +9,7 @@ from frontdesk.protocols.chat_completions.schema import (
     AssistantMessage,
     ChatCompletionRequest,
     ContentPart,
+    FilePart,
     FunctionMessage,
     ImagePart,
     NamedTool,
@@ -23,6 +24,7 @@ from frontdesk.protocols.chat_completions.schema import (
 )
 from frontdesk.protocols.requests import (
     Caller,
+    attached,
     check_names,
     chosen,
     is_empty,
@@ -243,5 +245,7 @@ def part(each: ContentPart, where: str) -> Content:
             return Text(text)
         case ImagePart(image_url=image):
             return Image(url=image.url, param=f"{where}.image_url.url")
+        case FilePart(file=file):
+            return attached(file.file_data, file.filename, f"{where}.file", by_id=file.file_id is not None)
         case OtherPart(type=kind):
             raise unsupported_content(kind, where)

@@ -33,6 +33,17 @@ class ImagePart(Model):
     image_url: Annotated[ImageUrl, BeforeValidator(lambda value: {"url": value} if isinstance(value, str) else value)]
 
 
+class FileData(Model):
+    file_data: StrictStr | None = None
+    filename: StrictStr | None = None
+    file_id: StrictStr | None = None
+
+
+class FilePart(Model):
+    type: Literal["file"]
+    file: FileData
+
+
 class OtherPart(Model):
     """A kind of content we know of but cannot carry, or do not know: refused by `decode`, with its place."""
 
@@ -41,12 +52,13 @@ class OtherPart(Model):
 
 def _part_tag(value: Any) -> str:
     kind = value.get("type") if isinstance(value, dict) else None  # type: ignore[reportUnknownMemberType]
-    return f"‹{kind}›" if kind in ("text", "image_url", "refusal") else "‹other›"
+    return f"‹{kind}›" if kind in ("text", "image_url", "file", "refusal") else "‹other›"
 
 
 ContentPart = Annotated[
     Annotated[TextPart, Tag("‹text›")]
     | Annotated[ImagePart, Tag("‹image_url›")]
+    | Annotated[FilePart, Tag("‹file›")]
     | Annotated[RefusalPart, Tag("‹refusal›")]
     | Annotated[OtherPart, Tag("‹other›")],
     Discriminator(_part_tag),

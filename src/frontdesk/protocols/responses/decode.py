@@ -15,6 +15,7 @@ from frontdesk.errors import InvalidRequest, PreviousNotFound
 from frontdesk.protocols.items import TURN, body_of, place_in_turn, place_of_run
 from frontdesk.protocols.requests import (
     Caller,
+    attached,
     check_names,
     checked,
     chosen,
@@ -30,6 +31,7 @@ from frontdesk.protocols.requests import (
 from frontdesk.protocols.responses.schema import (
     AgentsItem,
     ContentPart,
+    FilePart,
     FunctionCall,
     FunctionCallOutput,
     FunctionTool,
@@ -404,6 +406,9 @@ def part(each: ContentPart, where: str) -> Content:
             )
         case ImagePart():
             raise missing(f"{where}.image_url")
+        case FilePart(file_data=data, filename=name):
+            elsewhere = {"by_id": each.file_id is not None, "by_address": each.file_url is not None}
+            return attached(data, name, where, **elsewhere)
         case OtherPart(type=kind):
             raise unsupported_content(kind, where)
 

@@ -53,7 +53,7 @@ from frontdesk.protocols.responses.encode import (
     status_of,
 )
 from frontdesk.protocols.responses.schema import ResponsesRequest
-from frontdesk.turn import Item, Part, Principal, Turn
+from frontdesk.turn import Item, Part, Principal, ToolResult, Turn
 
 MAX_TURNS_NAMED = 1000
 """By item references, in one request: each is a look into the store."""
@@ -72,12 +72,33 @@ class Responses:
     style: Style
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        body = await self.front.body(scope, receive)
+        await self._answer(scope, receive, send, body, parse(body))
+
+    def answering(self, body: bytes, asks: bytes, approvals: Sequence[ToolResult]) -> ASGIApp:
+        """The response to a request of another form: `body` is its own, `asks` the same as one for a response. The
+        outputs there are these approvals."""
+        request = parse(asks)
+
+        async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+            await self._answer(scope, receive, send, body, request, approvals)
+
+        return answer
+
+    async def _answer(
+        self,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        body: bytes,
+        request: ResponsesRequest,
+        approvals: Sequence[ToolResult] = (),
+    ) -> None:
         began = time.perf_counter()
         who = visitor(scope)
-        body = await self.front.body(scope, receive)
-        request = parse(body)
         refuse(request)
         turn = await self._turn(scope, who, body, request)
+        turn = replace(turn, input=tuple(approvals)) if approvals else turn
         run = self.gateway.run(turn, streaming=bool(request.stream))
         head = self._head(run, request)
         if request.background:

@@ -29,6 +29,14 @@ class ImagePart(Model):
     file_id: StrictStr | None = None
 
 
+class FilePart(Model):
+    type: Literal["input_file"]
+    file_data: StrictStr | None = None
+    filename: StrictStr | None = None
+    file_id: StrictStr | None = None
+    file_url: StrictStr | None = None
+
+
 class OtherPart(Model):
     """A kind of content we know of but cannot carry, or do not know: refused by `decode`, with its place."""
 
@@ -41,6 +49,7 @@ PARTS = {
     "text": "‹text›",
     "refusal": "‹refusal›",
     "input_image": "‹image›",
+    "input_file": "‹file›",
 }
 
 
@@ -59,6 +68,7 @@ ContentPart = Annotated[
     | Annotated[TextPart, Tag("‹text›")]
     | Annotated[RefusalPart, Tag("‹refusal›")]
     | Annotated[ImagePart, Tag("‹image›")]
+    | Annotated[FilePart, Tag("‹file›")]
     | Annotated[OtherPart, Tag("‹other›")],
     Discriminator(_part_tag),
 ]
