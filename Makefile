@@ -17,7 +17,7 @@ serve: .venv/.ready  ## Serve the Letta agents of LETTA_BASE_URL
 	@$(BIN)/frontdesk serve
 
 test: .venv/.ready  ## All tests, against a real Letta server
-	@$(BIN)/pytest $(ARGS)
+	@$(BIN)/pytest --numprocesses 2 --dist loadfile $(ARGS)
 
 compat: .venv/.ready  ## Other people's clients, against a real gateway
 	@$(BIN)/python -m tests.compat $(ARGS)

@@ -1,6 +1,7 @@
 """The real things: a Letta server, a scripted model behind it, a gateway before it, official clients."""
 
 import itertools
+import os
 from collections.abc import AsyncGenerator, Callable, Generator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from openai import AsyncOpenAI
 from frontdesk.demo.local_letta import LettaOptions, LocalLetta
 from frontdesk.testing import ScriptedModel
 from tests.served import Served, served
+
+os.environ.pop("COLUMNS", None)  # as set for a worker process of the test run: what is piped is not folded
 
 MODEL = "openai-proxy/scripted"
 OTHER_MODEL = "understudy"

@@ -322,7 +322,7 @@ class Run:
                 case Entry() as entry:
                     self.entered.set()
                     try:
-                        async with aclosing(self._enter(backend, ask, entry)) as own:
+                        async with aclosing(self._own(backend, ask, entry)) as own:
                             async for batch in own:
                                 yield batch
                         return
@@ -331,11 +331,6 @@ class Run:
                     except OneThreadOnly:
                         await parts.ledger.withdraw(entry)
                         ask = replace(ask, agent=replace(agent, conversations=False, bridged=False))
-                    except ConversationNotFound:  # somebody has deleted it at the backend
-                        if ask.named or not entry.conversation.thread:
-                            await parts.ledger.lose(entry)
-                            raise
-                        await parts.ledger.renew(entry)
 
     def _show(self, agent: Agent, conversation_id: str, identity: Identity) -> None:
         self.conversation_id = self._parts.desk.conversation_id(self.turn, agent, conversation_id)
@@ -369,6 +364,21 @@ class Run:
             await forgiving(self._parts.ledger.left(node.id, False))
 
     # --- a turn of its own ---------------------------------------------------------------------------------------
+
+    async def _own(self, backend: Backend, ask: Ask, entry: Entry) -> AsyncGenerator[Batch, None]:
+        """The answer; from the beginning if somebody has deleted the conversation at the backend."""
+        ledger = self._parts.ledger
+        while True:
+            try:
+                async with aclosing(self._enter(backend, ask, entry)) as own:
+                    async for batch in own:
+                        yield batch
+                return
+            except ConversationNotFound:
+                if ask.named or not entry.conversation.thread:
+                    await ledger.lose(entry)
+                    raise
+                entry = await ledger.renew(ask, entry)
 
     async def _enter(self, backend: Backend, ask: Ask, entry: Entry) -> AsyncGenerator[Batch, None]:
         """From its row in the ledger to the end of that row, whatever comes between."""
@@ -536,6 +546,9 @@ class Run:
         """
         if self._handed_over:
             self._parts.ledger.abandon(entry)
+            self._end(error)
+            return
+        if isinstance(error, ConversationNotFound) and not heard:  # it is entered anew, or goes with its conversation
             self._end(error)
             return
         by_us = isinstance(error, asyncio.CancelledError | GeneratorExit | AgentTimeout | ConnectionLost)

@@ -173,6 +173,9 @@ class Ledger:
             "base": base_text(base) if base and row.kind in ("chat", "temporary") and fresh == told else "",
             "plain": plain,
             "input": codec.items_text(told),
+            "error": "",
+            "trouble": "",
+            "ended": 0.0,
         }
         if entry:
             records.change_turn(tx, entry.turn_id, **values)
@@ -190,10 +193,7 @@ class Ledger:
                 "pair": None,
                 "reply": "",
                 "run": "",
-                "error": "",
-                "trouble": "",
                 "created": now,
-                "ended": 0.0,
             }
             records.add_turn(tx, **first, **values)
         return Entry(ask.turn.id, row, found, base, fresh, told, found.waits, plain)
@@ -335,21 +335,22 @@ class Ledger:
         """The turn was entered in the wrong place, and will be in another."""
         await self._database.do(lambda tx: records.remove_turn(tx, entry.turn_id))
 
-    async def renew(self, entry: Entry) -> None:
+    async def renew(self, ask: Ask, entry: Entry) -> Entry:
         """The backend's side of a conversation is gone: the turn is entered anew, and the conversation has another made
         of what is known here."""
 
-        def renew(tx: Connection) -> None:
-            records.remove_turn(tx, entry.turn_id)
+        def renew(tx: Connection) -> Entry:
             if row := records.conversation(tx, entry.conversation.id, lock=True):
                 records.drop_thread(tx, row)
+            return self._enter(tx, ask, spot(tx, ask, entry.turn_id), entry)
 
-        await self._database.do(renew)
+        return await self._database.do(renew)
 
     async def lose(self, entry: Entry) -> None:
-        """The backend's side of a conversation is gone."""
+        """The backend's side of a conversation is gone, and so is the conversation."""
         await self._database.do(lambda tx: records.doom(tx, entry.conversation.id))
         await self.bury(entry.conversation.id)
+        self.mine.discard(entry.turn_id)
 
     async def bury(self, conversation_id: str) -> None:
         await self._database.do(lambda tx: records.bury(tx, conversation_id))

@@ -47,7 +47,7 @@ def gateway(fake: FakeLetta, tmp_path_factory: pytest.TempPathFactory) -> Genera
 
 
 def token(user: str) -> str:
-    claims = {"sub": user, "iss": "open-webui", "exp": int(time.time()) + 300}
+    claims = {"sub": user, "iss": "open-webui", "exp": int(time.time()) + 7200}  # tests may run long after this
     return jwt.encode(claims, SECRET, algorithm="HS256")  # pyright: ignore[reportUnknownMemberType]
 
 

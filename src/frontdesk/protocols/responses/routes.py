@@ -191,7 +191,10 @@ class Responses:
 
     def replay(self, receipt: Receipt, after: int | None, include: Sequence[str]) -> ASGIApp:
         """A response as a stream, from its beginning or after an event."""
-        encoder = EventEncoder(head_of(receipt, include), self.style, after=after)
+        head = head_of(receipt, include)
+        if receipt.ended:
+            head = replace(head, now=lambda: int(receipt.ended))
+        encoder = EventEncoder(head, self.style, after=after)
         return StreamedReply(self.gateway.hear(receipt.answered_by), encoder, list, self.delivery, at_once=True)
 
     async def cancel(self, principal: Principal, turn_id: str) -> dict[str, Any]:
