@@ -210,6 +210,9 @@ async def test_a_request_may_choose_another_model_where_that_is_allowed(
             talk.fields = {}
             await talk.say(f"@say Three. {marker}")
             assert model.requests_with(marker)[-1].body["model"] == usual
+            named = await Chat(client, f"{milo}:stateless@{other}").ask(f"@say Four. {marker}")
+            assert (named.text, named.identity) == (f"Four. {marker}", "stateless")
+            assert model.requests_with(f"@say Four. {marker}")[-1].body["model"] == other.removeprefix("openai-proxy/")
             for wrong, code in (("openai-proxy/none", "model_not_found"), ("letta/letta-free", "model_not_allowed")):
                 with pytest.raises(openai.BadRequestError) as info:
                     await Chat(client, milo).ask(marker, metadata={"frontdesk_model": wrong})
@@ -221,3 +224,6 @@ async def test_by_default_no_request_chooses_a_model(client: AsyncOpenAI, milo: 
     with pytest.raises(openai.BadRequestError) as info:
         await Chat(client, milo).ask(marker, metadata={"frontdesk_model": "openai-proxy/scripted"})
     assert info.value.code == "model_not_allowed"
+    with pytest.raises(openai.BadRequestError) as info:
+        await Chat(client, f"{milo}@openai-proxy/scripted").ask(marker)
+    assert (info.value.code, info.value.param) == ("model_not_allowed", "model")

@@ -18,6 +18,7 @@ from frontdesk.cli import app
 from frontdesk.cli.settings import variables
 from frontdesk.config import KeySettings, LettaServer, Settings
 from tests.compat import results
+from tests.docs import types
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -134,6 +135,7 @@ PARTS: Mapping[str, Callable[[], str]] = {
     "letta": lambda: table(LettaServer),
     "commands": commands,
     "compat": results.page,
+    "types": types.page,
 }
 
 
