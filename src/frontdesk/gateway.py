@@ -245,17 +245,6 @@ class Run:
 
     async def batches(self) -> AsyncGenerator[Batch, None]:
         """What the agent says. Raises GatewayError; ends early and quietly when it was stopped after `leave`."""
-        try:
-            async with aclosing(self._batches()) as batches:
-                async for batch in batches:
-                    yield batch
-        except BaseException as error:
-            self._broadcast.end(error)
-            raise
-        finally:
-            self._broadcast.end()
-
-    async def _batches(self) -> AsyncGenerator[Batch, None]:
         self._task = asyncio.current_task()
         gateway = self._gateway
         gateway.began(self)
@@ -277,11 +266,13 @@ class Run:
             async with aclosing(self._answer(backend, agent)) as answer:
                 async for batch in answer:
                     yield batch
-        except AgentNotFound:
-            if agent:
+        except BaseException as error:
+            self._broadcast.end(error)
+            if agent and isinstance(error, AgentNotFound):
                 gateway.directory.forget(agent)
             raise
         finally:
+            self._broadcast.end()
             self._task = None
             gateway.ended(self)
 
@@ -293,8 +284,9 @@ class Run:
             await asyncio.sleep(OVERTAKEN_SECONDS)
             ask = replace(ask, left=self._gateway.left())
         self.request = ask.request
+        claim = await parts.ledger.claim(ask)
         while True:
-            match await parts.ledger.claim(ask):
+            match claim:
                 case Doubt(node):
                     if await parts.owners.is_alive(node.owner):
                         ask = replace(ask, honest=True)
@@ -322,7 +314,7 @@ class Run:
                 case Entry() as entry:
                     self.entered.set()
                     try:
-                        async with aclosing(self._own(backend, ask, entry)) as own:
+                        async with aclosing(self._enter(backend, ask, entry)) as own:
                             async for batch in own:
                                 yield batch
                         return
@@ -331,6 +323,13 @@ class Run:
                     except OneThreadOnly:
                         await parts.ledger.withdraw(entry)
                         ask = replace(ask, agent=replace(agent, conversations=False, bridged=False))
+                    except ConversationNotFound:  # somebody has deleted it at the backend
+                        if ask.named or not entry.conversation.thread:
+                            await parts.ledger.lose(entry)
+                            raise
+                        claim = await parts.ledger.renew(ask, entry)
+                        continue
+            claim = await parts.ledger.claim(ask)
 
     def _show(self, agent: Agent, conversation_id: str, identity: Identity) -> None:
         self.conversation_id = self._parts.desk.conversation_id(self.turn, agent, conversation_id)
@@ -364,21 +363,6 @@ class Run:
             await forgiving(self._parts.ledger.left(node.id, False))
 
     # --- a turn of its own ---------------------------------------------------------------------------------------
-
-    async def _own(self, backend: Backend, ask: Ask, entry: Entry) -> AsyncGenerator[Batch, None]:
-        """The answer; from the beginning if somebody has deleted the conversation at the backend."""
-        ledger = self._parts.ledger
-        while True:
-            try:
-                async with aclosing(self._enter(backend, ask, entry)) as own:
-                    async for batch in own:
-                        yield batch
-                return
-            except ConversationNotFound:
-                if ask.named or not entry.conversation.thread:
-                    await ledger.lose(entry)
-                    raise
-                entry = await ledger.renew(ask, entry)
 
     async def _enter(self, backend: Backend, ask: Ask, entry: Entry) -> AsyncGenerator[Batch, None]:
         """From its row in the ledger to the end of that row, whatever comes between."""

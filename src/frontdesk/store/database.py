@@ -355,14 +355,12 @@ class SqliteThread:
                 return work(connection)
         except (IntegrityError, DataError):
             raise
-        except (DBAPIError, OSError):
+        except (DBAPIError, OSError, sqlite3.Error) as error:
             self._let_go()  # so that the next one begins anew, with a file that was put back say
             self._ready = None
+            if isinstance(error, sqlite3.Error):
+                raise OSError(str(error)) from error
             raise
-        except sqlite3.Error as error:
-            self._let_go()
-            self._ready = None
-            raise OSError(str(error)) from error
 
     @contextlib.contextmanager
     def _transaction(self) -> Generator[Connection]:

@@ -39,6 +39,12 @@ def case(name: str) -> Callable[[Case], Case]:
     return add
 
 
+def both(name: str, run: Callable[[str, str], Awaitable[None]]) -> None:
+    """Add a case for each API; it is given which, and a marker."""
+    for api in ("chat", "responses"):
+        case(f"{api}.{name}")(lambda marker, api=api: run(api, marker))
+
+
 def without(why: str, *names: str) -> None:
     """Say which cases there cannot be with this client."""
     CASES.update(dict.fromkeys(names, why))

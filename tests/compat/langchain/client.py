@@ -14,6 +14,7 @@ from compat import (
     WORDS,
     as_json,
     ask_weather,
+    both,
     breaking,
     by_itself,
     case,
@@ -136,11 +137,6 @@ async def image(api: str, marker: str) -> None:
 async def structured(api: str, marker: str, **fields: Any) -> None:
     reply = await llm(api).with_structured_output(Weather, **fields).ainvoke(as_json(marker))
     equal(reply, Weather(city="Paris", degrees=12))
-
-
-def both(name: str, run: Any) -> None:
-    for api in ("chat", "responses"):
-        case(f"{api}.{name}")(lambda marker, api=api: run(api, marker))
 
 
 both("plain", plain)

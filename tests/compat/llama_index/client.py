@@ -15,6 +15,7 @@ from compat import (
     WORDS,
     as_json,
     ask_weather,
+    both,
     breaking,
     by_itself,
     case,
@@ -126,11 +127,6 @@ async def image(api: str, marker: str) -> None:
 async def structured(api: str, marker: str) -> None:
     reply = await llm(api).as_structured_llm(Weather).acomplete(as_json(marker))
     equal(reply.raw, Weather(city="Paris", degrees=12))
-
-
-def both(name: str, run: Any) -> None:
-    for api in ("chat", "responses"):
-        case(f"{api}.{name}")(lambda marker, api=api: run(api, marker))
 
 
 both("plain", plain)

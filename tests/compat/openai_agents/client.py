@@ -27,6 +27,7 @@ from compat import (
     WORDS,
     as_json,
     ask_weather,
+    both,
     breaking,
     by_itself,
     case,
@@ -144,11 +145,6 @@ async def structured(api: str, marker: str, strict: bool = True) -> None:
     schema = AgentOutputSchema(Weather, strict_json_schema=strict)
     result = await Runner.run(agent(api, output_type=schema), as_json(marker))
     equal(result.final_output, Weather(city="Paris", degrees=12))
-
-
-def both(name: str, run: Any) -> None:
-    for api in ("chat", "responses"):
-        case(f"{api}.{name}")(lambda marker, api=api: run(api, marker))
 
 
 both("plain", plain)

@@ -15,6 +15,7 @@ from compat import (
     WORDS,
     as_json,
     ask_weather,
+    both,
     breaking,
     by_itself,
     case,
@@ -122,11 +123,6 @@ async def structured(api: str, marker: str) -> None:
 
 async def structured_as(kind: Any, api: str, marker: str) -> None:
     equal((await agent(api, output_type=kind(Weather)).run(as_json(marker))).output, Weather(city="Paris", degrees=12))
-
-
-def both(name: str, run: Any) -> None:
-    for api in ("chat", "responses"):
-        case(f"{api}.{name}")(lambda marker, api=api: run(api, marker))
 
 
 PREVIOUS = {"openai_previous_response_id": "auto"}

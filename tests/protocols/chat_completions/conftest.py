@@ -1,38 +1,11 @@
-"""Agents to talk to, and gateways with other settings."""
-
-import uuid
-from collections.abc import Callable, Generator
-from contextlib import ExitStack
-from pathlib import Path
-from typing import Any
+"""Agents to talk to."""
 
 import pytest
 from openai import AsyncOpenAI
 
-from frontdesk.demo.local_letta import LocalLetta
 from tests.protocols.chat_completions.asking import Chat
-from tests.served import Served, served
-
-Serve = Callable[..., Served]
 
 
 @pytest.fixture
 def chat(client: AsyncOpenAI, milo: str) -> Chat:
     return Chat(client, milo)
-
-
-@pytest.fixture
-def marker() -> str:
-    """Something to find this test's own requests by, at the model."""
-    return f"#{uuid.uuid4().hex[:12]}"
-
-
-@pytest.fixture
-def serve(letta: LocalLetta, tmp_path: Path) -> Generator[Serve]:
-    """Serve the same agents with other settings, until the test ends."""
-    with ExitStack() as running:
-
-        def start(**settings: Any) -> Served:
-            return running.enter_context(served(tmp_path, **{"letta_base_url": letta.base_url} | settings))
-
-        yield start

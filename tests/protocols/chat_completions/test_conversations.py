@@ -16,7 +16,7 @@ from openai import AsyncOpenAI
 from frontdesk.demo.local_letta import LocalLetta
 from frontdesk.testing import ScriptedModel
 from tests.protocols.chat_completions.asking import PIN, Chat, assistant, heard, user
-from tests.protocols.chat_completions.conftest import Serve
+from tests.protocols.conftest import Serve
 from tests.requirements import requirement
 from tests.served import Served, served
 

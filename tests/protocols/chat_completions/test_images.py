@@ -12,7 +12,7 @@ from aiohttp import web
 from frontdesk.testing import ScriptedModel
 from tests.cli.servers import listening
 from tests.protocols.chat_completions.asking import Chat, assistant, function, user
-from tests.protocols.chat_completions.conftest import Serve
+from tests.protocols.conftest import Serve
 from tests.requirements import requirement
 
 PNG = base64.b64decode(

@@ -17,7 +17,7 @@ from frontdesk.backends.letta.backend import PAGE
 from frontdesk.testing import ScriptedModel
 from tests.cli.servers import listening
 from tests.protocols.chat_completions.asking import Chat
-from tests.protocols.chat_completions.conftest import Serve
+from tests.protocols.conftest import Serve
 from tests.requirements import requirement
 from tests.served import Served
 

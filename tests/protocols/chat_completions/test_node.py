@@ -13,7 +13,7 @@ import pytest
 
 from frontdesk.demo.local_letta import cache_folder
 from frontdesk.testing import TABLE, ScriptedModel
-from tests.protocols.chat_completions.conftest import Serve
+from tests.protocols.conftest import Serve
 from tests.requirements import requirement
 from tests.served import Served
 

@@ -10,7 +10,7 @@ import pytest
 
 from frontdesk.testing import ScriptedModel
 from tests.protocols.chat_completions.asking import Chat, assistant, function, heard, user
-from tests.protocols.chat_completions.conftest import Serve
+from tests.protocols.conftest import Serve
 from tests.requirements import requirement
 from tests.served import Served
 

@@ -12,7 +12,7 @@ from openai import AsyncOpenAI
 
 from frontdesk.testing import TABLE, ScriptedModel
 from tests.protocols.chat_completions.asking import PIN, Chat, function, heard
-from tests.protocols.chat_completions.conftest import Serve
+from tests.protocols.conftest import Serve
 from tests.requirements import requirement
 from tests.served import Served
 

@@ -10,7 +10,7 @@ from openai import AsyncOpenAI
 
 from frontdesk.testing import ScriptedModel
 from tests.protocols.chat_completions.asking import Chat, assistant, heard, system, user
-from tests.protocols.chat_completions.conftest import Serve
+from tests.protocols.conftest import Serve
 from tests.requirements import requirement
 
 

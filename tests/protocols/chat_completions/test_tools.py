@@ -11,7 +11,7 @@ import pytest
 
 from frontdesk.testing import ScriptedModel
 from tests.protocols.chat_completions.asking import Answer, Call, Chat, assistant, function, heard, system, told, user
-from tests.protocols.chat_completions.conftest import Serve
+from tests.protocols.conftest import Serve
 from tests.requirements import requirement
 
 WEATHER = function("get_weather")

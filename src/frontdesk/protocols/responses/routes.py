@@ -4,7 +4,7 @@ Source: https://platform.openai.com/docs/api-reference/responses
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
@@ -61,6 +61,14 @@ MAX_TURNS_NAMED = 1000
 Include = Annotated[Sequence[str], Query(alias="include[]")]
 
 
+class Asked(msgspec.Struct):
+    """What is kept of a request, to show its response later: its settings as they are shown, and its input as items."""
+
+    created_at: int
+    echo: dict[str, Any]
+    input: list[dict[str, Any]]
+
+
 @dataclass(frozen=True, slots=True)
 class Responses:
     """The endpoint, handed what it needs. https://platform.openai.com/docs/api-reference/responses/create"""
@@ -97,10 +105,10 @@ class Responses:
         began = time.perf_counter()
         who = visitor(scope)
         refuse(request)
-        turn = await self._turn(scope, who, body, request)
+        turn, asked = await self._turn(scope, who, body, request)
         turn = replace(turn, input=tuple(approvals)) if approvals else turn
         run = self.gateway.run(turn, streaming=bool(request.stream))
-        head = self._head(run, request)
+        head = head_of(asked, run.id, lambda: run.answered_by, lambda: run.conversation_id, request.include or ())
         if request.background:
             await self.gateway.begin(run, who.turn())
             await (await self._begun(run, head, request, began))(scope, receive, send)
@@ -108,17 +116,16 @@ class Responses:
         with who.turn():
             await self._reply(run, run, head, request, began)(scope, receive, send)
 
-    async def _turn(self, scope: Scope, who: Visitor, body: bytes, request: ResponsesRequest) -> Turn:
+    async def _turn(self, scope: Scope, who: Visitor, body: bytes, request: ResponsesRequest) -> tuple[Turn, Asked]:
         pin, resends = self.front.pin(scope, request.metadata or {})
         resends = resends and not (request.conversation or request.previous_response_id)
         principal = who.principal_of(request.user)
         caller = Caller(principal, pin, self.front.signals(scope, body, resends=resends))
         turn_id, referenced = f"turn_{new_id()}", await self._referenced(principal, request)
         turn = decode(request, caller, turn_id, referenced)
-        if not stores(request):
-            return turn
-        told = given(request, turn_id, referenced)
-        return replace(turn, receipt=msgspec.structs.asdict(Asked(now(), echo(request), told)))
+        told = given(request, turn_id, referenced) if stores(request) else []
+        asked = Asked(now(), echo(request), told)
+        return (replace(turn, receipt=msgspec.structs.asdict(asked)) if stores(request) else turn), asked
 
     async def _referenced(self, principal: Principal, request: ResponsesRequest) -> dict[str, Item | Part]:
         """The items which a request names by their ids, of those that are the caller's."""
@@ -139,17 +146,6 @@ class Responses:
             return asked_of(await self.receipts.get(principal, turn_id)).input
         except TurnNotFound:
             return []
-
-    def _head(self, run: Run, request: ResponsesRequest) -> Head:
-        return Head(
-            id=response_id(run.id),
-            created_at=int(time.time()),
-            echo=echo(request),
-            turn_id=lambda: run.answered_by,
-            conversation=lambda: run.conversation_id,
-            now=now,
-            encrypted_content=wants_encrypted_content(request.include or ()),
-        )
 
     def _reply(self, run: Run, heard: Speech, head: Head, request: ResponsesRequest, began: float) -> ASGIApp:
         """`heard`: the run, or whoever has come to hear it."""
@@ -173,7 +169,7 @@ class Responses:
 
     def body(self, receipt: Receipt, include: Sequence[str] = ()) -> dict[str, Any]:
         """A response as it stands."""
-        head, style, reply = head_of(receipt, include), self.style, receipt.reply
+        head, style, reply = head_of_receipt(receipt, include), self.style, receipt.reply
         match receipt.state:
             case "queued":
                 return response_body(head, style, "queued")
@@ -191,7 +187,7 @@ class Responses:
 
     def replay(self, receipt: Receipt, after: int | None, include: Sequence[str]) -> ASGIApp:
         """A response as a stream, from its beginning or after an event."""
-        head = head_of(receipt, include)
+        head = head_of_receipt(receipt, include)
         if receipt.ended:
             head = replace(head, now=lambda: int(receipt.ended))
         encoder = EventEncoder(head, self.style, after=after)
@@ -208,29 +204,31 @@ class Responses:
         return self.body(receipt)
 
 
-class Asked(msgspec.Struct):
-    """What is kept of a request, to show its response later: its settings as they are shown, and its input as items."""
-
-    created_at: int
-    echo: dict[str, Any]
-    input: list[dict[str, Any]]
-
-
 def asked_of(receipt: Receipt) -> Asked:
     return msgspec.convert(receipt.body, Asked)
 
 
-def head_of(receipt: Receipt, include: Sequence[str] = ()) -> Head:
-    asked = asked_of(receipt)
+def head_of(
+    asked: Asked,
+    turn_id: str,
+    answered_by: Callable[[], str],
+    conversation: Callable[[], str],
+    include: Sequence[str],
+) -> Head:
     return Head(
-        id=response_id(receipt.turn_id),
+        id=response_id(turn_id),
         created_at=asked.created_at,
         echo=asked.echo,
-        turn_id=lambda: receipt.answered_by,
-        conversation=lambda: receipt.conversation,
+        turn_id=answered_by,
+        conversation=conversation,
         now=now,
         encrypted_content=wants_encrypted_content(include),
     )
+
+
+def head_of_receipt(receipt: Receipt, include: Sequence[str] = ()) -> Head:
+    asked = asked_of(receipt)
+    return head_of(asked, receipt.turn_id, lambda: receipt.answered_by, lambda: receipt.conversation, include)
 
 
 def now() -> int:

@@ -1,9 +1,10 @@
-"""Agents to talk to through the Responses API."""
+"""Gateways with other settings, and a marker for each test."""
 
 import uuid
 from collections.abc import Callable, Generator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,7 +25,7 @@ def serve(letta: LocalLetta, tmp_path: Path) -> Generator[Serve]:
     """Serve the same agents with other settings, until the test ends; always from the same data folder."""
     with ExitStack() as running:
 
-        def start(**settings: object) -> Served:
+        def start(**settings: Any) -> Served:
             return running.enter_context(served(tmp_path, **{"letta_base_url": letta.base_url} | settings))
 
         yield start
