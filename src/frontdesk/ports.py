@@ -153,3 +153,48 @@ class Backend(Protocol):
         ...
 
     async def aclose(self) -> None: ...
+
+
+# --- what agents that run in this process keep ---------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """What one turn added to a thread: `messages` in the engine's own JSON, and what is `pending` after it."""
+
+    turn: str
+    messages: str
+    state: str = ""  # JSON of the backend's own: which calls wait for the caller, and of whom
+
+
+class Threads(Protocol):
+    """Histories of agents that keep none themselves. Each is a list of stretches, oldest first.
+
+    All raise StoreUnavailable where the store cannot be used.
+    """
+
+    async def make(self, agent: str) -> str:
+        """A new thread, empty. Gives its id."""
+        ...
+
+    async def read(self, thread: str) -> Sequence[Stretch] | None:
+        """All of it; None if there is no such thread."""
+        ...
+
+    async def append(self, thread: str, stretch: Stretch) -> None:
+        """Add a turn's stretch, or put it in the place of what the same turn has added before. Raises
+        ConversationNotFound if there is no such thread."""
+        ...
+
+    async def find(self, thread: str, turn: str) -> Stretch | None:
+        """What a turn has added."""
+        ...
+
+    async def fork(self, thread: str, at: str = "") -> str | None:
+        """A new thread with the same stretches, to its end or up to and with that of the turn `at`. None if there is
+        no such thread, or turn in it."""
+        ...
+
+    async def delete(self, thread: str) -> None:
+        """Remove it; that it is gone already is fine."""
+        ...

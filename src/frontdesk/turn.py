@@ -179,6 +179,11 @@ class Options:
 OPTIONS = tuple(each.name for each in fields(Options) if each.default is None)
 
 
+RANKS = ("public", "user", "owner", "admin")
+"""Scopes of which each includes those before it. Whoever asks is `public`; whoever has a key, `user`. Others, which the
+operator names, stand beside them and include nothing."""
+
+
 @dataclass(frozen=True, slots=True)
 class Principal:
     """Who asks. Conversations of one principal are never found by another."""
@@ -187,6 +192,13 @@ class Principal:
     agents: tuple[str, ...] | None = None  # names or ids this key may use; None means all
     mode: "Mode | None" = None  # how its requests find their conversation; None: as the agent has it, or the server
     system_prompt: "SystemPrompt | None" = None  # where its instructions go; None: as the agent has it, or the server
+    scopes: frozenset[str] = frozenset({"user"})  # what it may do: see `holds`
+
+    def holds(self, scope: str) -> bool:
+        """Whether it may do what asks for this scope: it has that, or of the four ranks a higher one."""
+        if scope not in RANKS:
+            return scope in self.scopes
+        return scope == RANKS[0] or not self.scopes.isdisjoint(RANKS[RANKS.index(scope) :])
 
     def may_use(self, *names: str) -> bool:
         return self.agents is None or any(name in self.agents for name in names)
@@ -268,6 +280,7 @@ class Agent:
     reserved_tools: frozenset[str] = frozenset()  # names of its own which a caller's tool must not take
     approvals: Literal["deny", "surface"] = "deny"  # what becomes of its own tools that wait for a human's approval
     allowed_tools: tuple[str, ...] = ()  # shell patterns of those which it may run without asking
+    scope: str = "user"  # what a caller must hold to use or see it
     files: frozenset[str] = TEXT_FILES  # patterns of the media types it can be given
     settings: Mapping[str, Any] = field(default_factory=dict[str, Any])  # the backend's own, opaque to others
 
