@@ -5,7 +5,7 @@ import secrets
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
@@ -38,23 +38,36 @@ from frontdesk.observe.metrics import Metrics
 from frontdesk.observe.recorder import Recorder
 from frontdesk.policies.admission import Admission
 from frontdesk.policies.auth import Keyring
+from frontdesk.policies.budgets import Budgets
 from frontdesk.policies.images import ImageFetcher, decode_data_url
 from frontdesk.policies.limits import Limits
 from frontdesk.policies.options import Rules
-from frontdesk.protocols import about, conversations, models
+from frontdesk.ports import Backend
+from frontdesk.protocols import about, agents, conversations, models
+from frontdesk.protocols.a2a.paths import CARD
+from frontdesk.protocols.a2a.routes import A2A
+from frontdesk.protocols.agent_paths import AgentPaths, Nothing, Own
 from frontdesk.protocols.chat_completions.encode import Style
 from frontdesk.protocols.chat_completions.routes import ChatCompletions
 from frontdesk.protocols.front import Front
+from frontdesk.protocols.mcp.routes import MCP
 from frontdesk.protocols.openai_errors import body_of, headers_of, status_of
 from frontdesk.protocols.openapi import describe
 from frontdesk.protocols.replies import Delivery, Heartbeat
 from frontdesk.protocols.responses import encode as responses_encode
 from frontdesk.protocols.responses import routes as responses_routes
 from frontdesk.protocols.responses.routes import Responses
+from frontdesk.store.budgets import StoredAccounts
 from frontdesk.store.database import Database
+from frontdesk.store.threads import StoredThreads
 from frontdesk.turn import Image
 
+if TYPE_CHECKING:
+    from frontdesk.agents.services import Services
+    from frontdesk.backends.python import PythonBackend
+
 EXPOSED_HEADERS = [
+    "mcp-session-id",
     "openai-processing-ms",
     "retry-after",
     "retry-after-ms",
@@ -73,14 +86,13 @@ EXPOSED_HEADERS = [
 def create_app(settings: Settings) -> ASGIApp:
     """The whole server as an ASGI application."""
     metrics = Metrics()
-    directory = Directory(
-        [letta_backend(server, settings, metrics) for server in settings.servers],
-        settings.aliases,
-        settings.models_refresh_seconds,
-    )
+    database = Database.at(settings.store_url)
+    letta = [letta_backend(server, settings, metrics) for server in settings.servers]
+    python = python_backend(settings, database) if settings.has_python_agents else None
+    backends: list[Backend] = [*letta, python] if python else [*letta]
+    directory = Directory(backends, settings.aliases, settings.models_refresh_seconds)
     images = ImageFetcher(settings.max_image_bytes, settings.image_seconds, settings.image_allow_hosts)
     entrance = front(settings, images)
-    database = Database.at(settings.store_url)
     ledger = Ledger(database)
     customs = Customs(
         settings.conversation_mode, settings.modes, settings.unknown_history, settings.grace_seconds is not None
@@ -88,7 +100,9 @@ def create_app(settings: Settings) -> ASGIApp:
     ids = Ids(secret(settings))
     desk = Desk(ids, ledger, customs, entrance.with_images)
     line = Line(settings.queue_wait_seconds, settings.max_waiting)
-    recovery = Recovery(directory, ledger, desk, line)
+    accounts = StoredAccounts(database, ledger.owner)
+    budgets = Budgets(accounts, [each.budget for each in settings.budgets], metrics.spent)
+    recovery = Recovery(directory, ledger, desk, line, budgets.settle)
     owners = Owners(database, ledger.owner, lambda: ledger.mine, recovery, cancel=lambda turn_id: gateway.stop(turn_id))
     housekeeping = Housekeeping(
         database,
@@ -97,6 +111,7 @@ def create_app(settings: Settings) -> ASGIApp:
         settings.retention_days,
         settings.unused_days,
         responses_days=settings.responses_days,
+        chores=[budgets.tidy],
     )
     archive = Archive(database, ids, directory, housekeeping)
     gateway = Gateway(
@@ -111,9 +126,10 @@ def create_app(settings: Settings) -> ASGIApp:
                 settings.background_tasks, settings.task_patterns, utility(settings), metrics.background_task
             ),
             admission={
-                server.name: Admission(settings.max_turns, settings.max_waiting, settings.queue_wait_seconds)
-                for server in settings.servers
+                backend.name: Admission(settings.max_turns, settings.max_waiting, settings.queue_wait_seconds)
+                for backend in backends
             },
+            budgets=budgets,
             tap=lambda turn, agent: metrics.turn(agent.backend, agent.name),
             count_repeat=metrics.repeat,
             rules=rules(settings),
@@ -130,22 +146,37 @@ def create_app(settings: Settings) -> ASGIApp:
         Style(settings.reasoning_field, settings.tool_activity == "reasoning", settings.keepalive),
     )
 
+    receipts = Receipts(database, ids, directory)
     responses = Responses(
         gateway,
-        Receipts(database, ids, directory),
+        receipts,
         entrance,
         delivery,
         responses_encode.Style(settings.tool_items, settings.reasoning_field != "off", settings.keepalive),
     )
 
+    mcp = MCP(gateway, entrance)
+    a2a = A2A(
+        gateway,
+        receipts,
+        entrance,
+        keyed=not settings.open_to_all,
+        public_url=settings.public_url,
+        card_agent=settings.card_agent,
+    )
+
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[None, None]:
         await database.start()
+        if python:
+            await python.start(services())
         await owners.start()
         directory.start()
         housekeeping.start()
         yield
         await housekeeping.stop()
+        await mcp.stop()
+        await a2a.stop()
         await gateway.close()
         await owners.stop()
         await database.aclose()
@@ -163,12 +194,19 @@ def create_app(settings: Settings) -> ASGIApp:
             conversations.router(archive, entrance, responses), prefix=prefix, include_in_schema=bool(prefix)
         )
         app.include_router(about.router(directory, gateway, metrics), prefix=prefix, include_in_schema=not prefix)
+    own: Own = Nothing()
+    app.include_router(agents.router(directory, rules(settings), desk.mode_for, own))
+    app.router.routes.append(Route("/mcp", mcp, methods=["POST"]))
+    for path in ("/a2a/{rest:path}", CARD, f"/agents/{{rest:path}}{CARD}"):
+        app.router.routes.append(Route(path, a2a, methods=["GET", "POST"]))
     describe(app)
     add_error_handlers(app, metrics)
     busiest: dict[str, ASGIApp] = {}
     for prefix in ("/v1", ""):
         busiest |= {f"{prefix}/chat/completions": chat, f"{prefix}/responses": responses}
-    door = Door(ShortCut(app, busiest), Keyring(settings), Limits(settings), metrics)
+    shared = ShortCut(app, busiest)
+    entry = ShortCut(AgentPaths(shared, directory, own), busiest)  # these need not pass agents' own URLs
+    door = Door(entry, Keyring(settings), Limits(settings), metrics)
     if not settings.cors_origins:
         return door
     return CORSMiddleware(  # around the door: else a page could not read why it was refused
@@ -215,6 +253,30 @@ def letta_backend(server: LettaServer, settings: Settings, metrics: Metrics | No
         LettaClient(server.url, server.api_key.get_secret_value(), server.project, watch),
         Recorder(settings.record_dir),
     )
+
+
+def python_backend(settings: Settings, database: Database) -> "PythonBackend":
+    """Imported here: Pydantic AI takes more than a second, and many servers have no such agents."""
+    from frontdesk.agents.loading import Agents
+    from frontdesk.backends.python import Models, PythonBackend
+
+    models = Models(settings.providers)
+    source = Agents(
+        settings.agents,
+        settings.agents_dir,
+        settings.agents_resolver,
+        settings.agents_resolver_seconds,
+        scopes=settings.scopes,
+        check=models.check,
+    )
+    return PythonBackend(source, StoredThreads(database), models, silence_seconds=settings.silence_seconds)
+
+
+def services() -> "Services":
+    """What the skills of Python agents are lent."""
+    from frontdesk.agents.services import Services
+
+    return Services()
 
 
 def front(settings: Settings, images: ImageFetcher) -> Front:

@@ -7,6 +7,7 @@ docs/configuration.md, which `make docs` writes.
 
 import os
 import re
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -20,6 +21,8 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from frontdesk.amounts import Budget, budget
+
 LETTA_CLOUD = "https://api.letta.com"
 LETTA_LOCAL = "http://localhost:8283"
 
@@ -27,6 +30,19 @@ Names = Annotated[tuple[str, ...], NoDecode]
 ReplicaCount = Annotated[int, Field(ge=0, le=32)]
 ConversationMode = Literal["auto", "pinned_only", "stateless", "single"]
 SystemPrompt = Literal["override", "message", "block", "ignore"]
+ProviderName = Literal[
+    "openai",
+    "anthropic",
+    "google",
+    "xai",
+    "groq",
+    "mistral",
+    "bedrock",
+    "openrouter",
+    "ollama",
+    "litellm",
+    "openai-compatible",
+]
 
 
 class _Table(BaseModel):
@@ -42,8 +58,11 @@ class KeySettings(_Table):
     """The key's SHA-256, in 64 hexadecimal digits. The key itself is stored nowhere."""
     agents: tuple[str, ...] | None = None
     """Agents this key may see and use, by name, id or `backend/name`. All, if left out."""
-    scopes: tuple[Literal["metrics"], ...] = ()
-    """What else a key limited to some agents may do: `metrics` reads `/metrics` and `/health`."""
+    scopes: tuple[str, ...] = ()
+    """What this key may do beside `user`: `owner`, `admin`, those of the setting `scopes`; `metrics` reads `/metrics`
+    and `/health`, which a key without `agents` may anyway."""
+    user_scopes: tuple[str, ...] = ()
+    """Which of these each of its users may do too. A user who is named has `user` alone, if left out."""
     trust_user_headers: bool = False
     """Believe `X-OpenWebUI-User-Id`, and `user` in the body: each user then has conversations apart from all others of
     this key."""
@@ -55,6 +74,85 @@ class KeySettings(_Table):
     """Where this key's system messages go, as `system_prompt`. (`block` can only be set for agents.)"""
     max_turns: int | None = Field(default=None, ge=1)
     """Turns of this key that may run at the same time. Unlimited, if left out."""
+
+
+class JwtSettings(_Table):
+    """`[[jwt]]`: an issuer of tokens, such as an identity provider, and what its tokens are good for here."""
+
+    name: str
+    """What the issuer is called here. Conversations belong to `name/subject`."""
+    issuer: str = Field(min_length=1)
+    """The `iss` of its tokens, to the letter."""
+    audience: str = Field(min_length=1)
+    """What must be in the `aud` of a token: that it was made for this server."""
+    jwks_url: str = Field(min_length=1)
+    """Where it publishes its keys (JWKS): `https:`, or `http:` on this machine."""
+    allow_http: bool = False
+    """Fetch them by `http:` from elsewhere too. Whoever can change them on their way can sign tokens."""
+    algorithms: tuple[str, ...] = ("RS256", "ES256", "EdDSA")
+    """Signatures to accept; only such as are made with a private key."""
+    subject_claim: str = "sub"
+    """The claim that says who it is: 1 to 255 printable characters, which the issuer never gives to somebody else."""
+    scopes_claim: str = "scope"
+    """The claim that holds its scopes, as a list or with spaces between them."""
+    grants: tuple[str, ...] = ()
+    """Scopes which its tokens may carry beside `user`; whatever else they carry counts for nothing."""
+    agents: tuple[str, ...] | None = None
+    """Agents its tokens are good for, by name, id or `backend/name`. All, if left out."""
+    rate: str = ""
+    """Requests of one subject in a period, as `60/minute`. Unlimited, if left out."""
+    max_turns: int | None = Field(default=None, ge=1)
+    """Turns of one subject that may run at the same time. Unlimited, if left out."""
+    leeway_seconds: float = Field(default=30.0, ge=0, le=300)
+    """How far its clock may be from ours."""
+    refetch_seconds: float = Field(default=30.0, gt=0)
+    """How often to look, at most, for a key that is not among those known."""
+
+
+class BudgetSettings(_Table):
+    """`[[budgets]]`: how much may be spent, by whom, in which time."""
+
+    name: str
+    """What the budget is called, in errors and metrics. What has been spent is remembered by this name."""
+    limit: str
+    """The most that is spent: `5 USD`, or `200000 tokens` (input and output together)."""
+    per: Literal["key", "user", "agent", "all"] = "key"
+    """Who has so much: each key (or issuer of tokens), each user, each agent, or all together."""
+    period: Literal["day", "month", "total"] = "month"
+    """In which time, by the calendar in UTC; `total` is ever."""
+    keys: tuple[str, ...] = ()
+    """The keys it concerns, as shell patterns of their names. All, if left out."""
+    agents: tuple[str, ...] = ()
+    """The agents it concerns, as shell patterns of names, ids or `backend/name`. All, if left out."""
+    reserve: str = ""
+    """What is set aside before a turn begins, at least: `0.05 USD`. If left out, what its input and an answer of as
+    many tokens as the request allows, else 1,000, would cost."""
+    price_input_per_mtok: Decimal | None = None
+    """Dollars for a million input tokens of a model whose price is not known. Without it, and the next, such a model
+    cannot be used where the budget is in dollars."""
+    price_output_per_mtok: Decimal | None = None
+    """The same for its output."""
+
+    @model_validator(mode="after")
+    def _sound(self) -> Self:
+        _ = self.budget
+        return self
+
+    @property
+    def budget(self) -> Budget:
+        return budget(**self.model_dump())
+
+
+class ProviderSettings(_Table):
+    """`[providers.openai]` and its like: how Python agents reach a provider of language models."""
+
+    api_key: SecretStr = SecretStr("")
+    """The key, for this provider alone. If empty, the provider's own variable, such as OPENAI_API_KEY. An agent's own
+    `api_key` goes first."""
+    base_url: str = ""
+    """Its address, if it is not the usual one. `litellm` and `openai-compatible` have no usual one."""
+    region: str = ""
+    """The AWS region, for `bedrock`. If empty, AWS_DEFAULT_REGION."""
 
 
 class LettaServer(_Table):
@@ -110,9 +208,21 @@ class Settings(BaseSettings):
     workers: int = Field(default=1, ge=1, le=64)
     """Processes that serve on the port. Limits, such as `max_turns` and a key's `rate`, are each worker's own."""
     api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = ()
-    """Keys that may use every agent, comma-separated. Without these and `keys`, anybody who reaches the port may."""
+    """Keys that may use every agent whose scope is `user`, as most are, comma-separated. Without these, `keys` and
+    `jwt`, anybody who reaches the port may."""
     keys: tuple[KeySettings, ...] = ()
     """Keys by their hash, each with its own agents and rates: `[[keys]]` below, or JSON in the variable."""
+    jwt: tuple[JwtSettings, ...] = ()
+    """Issuers whose tokens are taken in place of a key: `[[jwt]]` below, or JSON in the variable."""
+    scopes: Names = ()
+    """Scopes of your own, which agents may ask for and keys may have, beside `public`, `user`, `owner` and `admin`."""
+    allow_anonymous: bool = False
+    """Let callers without a key use agents whose scope is `public`, each request for itself: nothing is kept of them.
+    Without keys it means nothing."""
+    anonymous_rate: str = "60/minute"
+    """Requests of all such callers together in a period. Unlimited, if empty."""
+    budgets: tuple[BudgetSettings, ...] = ()
+    """What may be spent: `[[budgets]]` below, or JSON in the variable. Without any, nothing is counted."""
     letta: tuple[LettaServer, ...] = ()
     """Letta servers side by side: `[[letta]]` below, or JSON in the variable. They replace the `letta_…` settings."""
     letta_base_url: str = Field(default="", validation_alias=AliasChoices("LETTA_BASE_URL", "letta_base_url"))
@@ -123,6 +233,18 @@ class Settings(BaseSettings):
     """The Letta server's key or password. Alone, it means Letta Cloud."""
     letta_project: str = Field(default="", validation_alias=AliasChoices("LETTA_PROJECT", "letta_project"))
     """A Letta Cloud project."""
+    providers: dict[ProviderName, ProviderSettings] = {}
+    """Where Python agents find their language models, and with which keys: `[providers.openai]` and its like below, or
+    JSON in the variable."""
+    agents: Names = ()
+    """Agents written in Python, by import paths such as `my_agents:agents`, comma-separated. With these, or one of the
+    next two, a Letta server is used only where one is named."""
+    agents_dir: Path | None = None
+    """A folder of agents in YAML and Markdown files. Changes to them are taken up as they are made."""
+    agents_resolver: str = ""
+    """The import path of a function that is given a name and gives an agent of this name, or None."""
+    agents_resolver_seconds: float = Field(default=60.0, gt=0)
+    """How long an agent which it has given is used before it is asked again."""
     aliases: dict[str, str] = {}
     """More names for agents, such as `"gpt-4o" = "Milo"`. They can be used as the model and are not listed."""
     database_url: str = ""
@@ -244,6 +366,11 @@ class Settings(BaseSettings):
     """Hosts from which images are fetched although their address is private, as `host` or `host:port`."""
     webui_jwt_secret: SecretStr = SecretStr("")
     """Open WebUI's secret for `X-OpenWebUI-User-Jwt`, at least 32 bytes: a valid token names the user."""
+    public_url: str = Field(default="", pattern=r"^$|^https?://\S+$")
+    """Where clients reach this server, such as `https://agents.example.com`, for the addresses in agents' A2A cards. If
+    empty, as the request names it."""
+    card_agent: str = ""
+    """The agent whose A2A card is at `/.well-known/agent-card.json`. If empty, the only one that the caller may use."""
     cors_origins: Names = ()
     """Web pages that may call this server from a browser, as origins such as `https://chat.example.com`."""
     data_dir: Path = Field(default_factory=lambda: Path(platformdirs.user_data_dir("frontdesk", appauthor=False)))
@@ -285,7 +412,9 @@ class Settings(BaseSettings):
         "chat_headers",
         "conversation_metadata",
         "model_choices",
+        "scopes",
         "allowed_tools",
+        "agents",
         "image_allow_hosts",
         "cors_origins",
         mode="before",
@@ -311,6 +440,8 @@ class Settings(BaseSettings):
         names = [server.name for server in self.letta]
         if len(set(names)) < len(names):
             raise ValueError("two [[letta]] servers have the same name; give each its own")
+        if len({budget.name for budget in self.budgets}) < len(self.budgets):
+            raise ValueError("two [[budgets]] have the same name; give each its own")
         return self
 
     @property
@@ -322,9 +453,13 @@ class Settings(BaseSettings):
 
     @property
     def servers(self) -> tuple[LettaServer, ...]:
-        """The Letta servers: those of the file, else the one of the environment."""
+        """The Letta servers: those of the file, else the one of the environment; none beside Python agents unless one
+        is set."""
         if self.letta:
             return self.letta
+        letta = self.letta_base_url or self.letta_api_key.get_secret_value()
+        if self.has_python_agents and not letta:
+            return ()
         return (
             LettaServer(
                 base_url=self.letta_base_url,
@@ -339,6 +474,10 @@ class Settings(BaseSettings):
         )
 
     @property
+    def has_python_agents(self) -> bool:
+        return bool(self.agents or self.agents_dir or self.agents_resolver)
+
+    @property
     def store_url(self) -> str:
         """The address of the database."""
         return self.database_url or f"sqlite:///{self.data_dir.absolute() / 'frontdesk.db'}"
@@ -346,7 +485,7 @@ class Settings(BaseSettings):
     @property
     def open_to_all(self) -> bool:
         """Whether there are no keys, so that whoever reaches the port may use every agent."""
-        return not self.api_keys and not self.keys
+        return not (self.api_keys or self.keys or self.jwt)
 
 
 def config_file() -> Path:

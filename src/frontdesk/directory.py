@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from frontdesk.errors import AgentNotFound, Forbidden, GatewayError
+from frontdesk.errors import AgentNotFound, Forbidden, GatewayError, Unauthenticated
 from frontdesk.ports import Backend
+from frontdesk.scopes import KEY_NEEDED, refusal
 from frontdesk.turn import Agent, Mode, Principal
 
 log = structlog.get_logger(__name__)
@@ -129,35 +130,55 @@ class Directory:
 
     def advertised(self, principal: Principal) -> list[tuple[str, Agent]]:
         """Each agent this principal may use, with the shortest name that means it alone; then the aliases."""
-        agents = [agent for listing in self._listings.values() for agent in listing.agents.values()]
-        count: dict[str, int] = {}
-        for agent in agents:
-            count[agent.name] = count.get(agent.name, 0) + 1
-        named = [(agent.name if count[agent.name] == 1 and agent.name else agent.id, agent) for agent in agents]
+        agents = [agent for listing in self._listings.values() for agent in listing.agents.values() if agent.listed]
+        named = [(self.called(agent), agent) for agent in agents]
         for alias, target in self._aliases.items():
             meant = [agent for name, _ in suffixed(target) for agent in self._known(name)]
             named += [(alias, meant[0])] if len(meant) == 1 else []
         return [(name, agent) for name, agent in named if may_use(principal, agent)]
 
+    def closed_to(self, principal: Principal) -> set[tuple[str, str]]:
+        """The agents whose scope this principal lacks, by backend and id."""
+        agents = (agent for listing in self._listings.values() for agent in listing.agents.values())
+        return {(agent.backend, agent.id) for agent in agents if not principal.holds(agent.scope)}
+
     async def find(self, model: str, principal: Principal) -> tuple[Agent, Mode]:
         """The agent a model string means, and the mode its suffix asks for.
 
-        Raises AgentNotFound, also when two agents share the name; Forbidden if the key may not use it.
+        Raises AgentNotFound, also when two agents share the name; Forbidden if the key may not use it, or lacks its
+        scope; Unauthenticated for a stranger, whom nobody tells whether there is such an agent.
         """
         agents, mode = await self._meant(model)
+        if principal.at:
+            agents = [agent for agent in agents if principal.comes_to(agent.backend, agent.id)]
         if not agents:
-            raise AgentNotFound(
-                f"There is no agent {model[:200]!r} here. GET /v1/models lists the agents.", param="model"
-            )
+            raise self._unknown_to(principal, model)
         allowed = [agent for agent in agents if may_use(principal, agent)]
         if not allowed:
-            raise Forbidden("This API key may not use this agent.", param="model")
+            raise unusable(agents, principal)
         if len(allowed) > 1:
             ids = ", ".join(sorted(agent.id for agent in allowed))
             raise AgentNotFound(
                 f"More than one agent is called {model[:200]!r}. Use the id of one as the model: {ids}.", param="model"
             )
         return allowed[0], mode
+
+    def _unknown_to(self, principal: Principal, model: str) -> GatewayError:
+        if principal.at is None and principal.stranger:
+            return Unauthenticated(KEY_NEEDED)
+        if principal.at is None:
+            message = f"There is no agent {model[:200]!r} here. GET /v1/models lists the agents."
+        else:
+            backend, agent_id = principal.at
+            agent = self._listings[backend].agents.get(agent_id)
+            named = self.called(agent) if agent else agent_id
+            message = f"{model[:200]!r} is not the agent {named!r}, whose URL this is. Leave 'model' out, or use /v1."
+        return AgentNotFound(message, param="model")
+
+    def called(self, agent: Agent) -> str:
+        """The shortest name that means this agent alone: its own, or its id."""
+        namesakes = sum(len(listing.by_name.get(agent.name, ())) for listing in self._listings.values())
+        return agent.name if agent.name and namesakes <= 1 else agent.id
 
     async def find_for_turn(self, model: str, principal: Principal) -> tuple[Agent, Mode, str]:
         """The same, and the model that the turn is to have: `Name@provider/model`. A name may hold such a thing too."""
@@ -243,4 +264,17 @@ def suffixed(model: str, mode: Mode = "auto") -> list[tuple[str, Mode]]:
 
 
 def may_use(principal: Principal, agent: Agent) -> bool:
+    named = in_its_list(principal, agent) and principal.comes_to(agent.backend, agent.id)
+    return named and principal.holds(agent.scope)
+
+
+def in_its_list(principal: Principal, agent: Agent) -> bool:
     return principal.may_use(agent.name, agent.id, f"{agent.backend}/{agent.name}")
+
+
+def unusable(agents: Sequence[Agent], principal: Principal) -> GatewayError:
+    """Why none of these agents can be used."""
+    closed = [agent for agent in agents if in_its_list(principal, agent)]
+    if not closed:
+        return Forbidden("This API key may not use this agent.", param="model")
+    return refusal(closed[0].scope, principal, "This agent", param="model")

@@ -7,19 +7,22 @@ import asyncio
 import secrets
 import time
 from collections.abc import Callable, Mapping, MutableMapping
+from functools import partial
 from typing import Any
 
 import msgspec
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from frontdesk.errors import Forbidden, GatewayError, ShuttingDown
+from frontdesk.errors import Forbidden, GatewayError, NotFound, ShuttingDown, Unauthenticated
 from frontdesk.observe.metrics import Metrics
 from frontdesk.policies.auth import Caller, Keyring
 from frontdesk.policies.limits import Limits, RateState, RequestRateExceeded
+from frontdesk.protocols.agent_paths import PREFIX, parted, shared
 from frontdesk.protocols.front import Visitor, header
 from frontdesk.protocols.openai_errors import body_of, headers_of, status_of
 from frontdesk.protocols.replies import send_json
+from frontdesk.scopes import KEY_NEEDED
 
 log = structlog.get_logger(__name__)
 
@@ -29,9 +32,25 @@ OPEN_PATHS = frozenset({f"{prefix}/health/{probe}" for prefix in ("", "/v1") for
 OPERATORS_PATHS = frozenset({"/health", "/metrics"})
 """They name all agents and backends."""
 
+STRANGERS_PATHS = frozenset(
+    {
+        "/models",
+        "/chat/completions",
+        "/responses",
+        "/agents",
+        "/mcp",
+        "/.well-known/agent-card.json",
+    }
+)
+"""Where callers without a key may come, if any may: each answers with, and for, public agents alone."""
+
+STRANGERS_PLACES = ("/models/", "/agents/", "/a2a/")
+"""The same for what is under these."""
+
 ROUTES = frozenset(
     {
         "/",
+        "/agents",
         "/health",
         "/health/live",
         "/health/ready",
@@ -41,7 +60,9 @@ ROUTES = frozenset(
         "/conversations",
         "/responses",
         "/docs",
+        "/mcp",
         "/openapi.json",
+        "/.well-known/agent-card.json",
     }
 )
 
@@ -84,29 +105,48 @@ class Door:
         state: MutableMapping[str, Any] = scope.setdefault("state", {})
         if scope["path"] in OPEN_PATHS or scope["method"] == "OPTIONS":
             return
-        caller = self._keyring.authenticate(scope["headers"])
-        visit.rate = await self._limits.hit(caller.key)
-        if scope["path"].removeprefix("/v1") in OPERATORS_PATHS and not caller.may_look_around:
-            raise Forbidden("This API key is limited to some agents; to see this page it needs the scope 'metrics'.")
-        state["visitor"] = Visitor(caller.principal, self._turn_of(caller), caller.principal_of)
+        caller = await self._keyring.admit(scope["headers"])
+        visit.rate = await self._limits.hit(caller.allowance)
+        come_to = partial(check_place, caller)
+        come_to(scope["path"].removeprefix("/v1"))
+        state["visitor"] = Visitor(caller.principal, self._turn_of(caller), caller.principal_of, come_to)
 
     def _turn_of(self, caller: Caller) -> Callable[[], Any]:
-        return lambda: self._limits.turn(caller.key)
+        return lambda: self._limits.turn(caller.allowance)
 
     def _note(self, scope: Scope, visit: "_Visit") -> None:
         seconds = time.perf_counter() - visit.began
         path = scope["path"].removeprefix("/v1") or "/"
-        route = path if path in ROUTES else route_of(path)
+        route = path if path in ROUTES else route_of(path, scope.get("raw_path", b""))
         self._metrics.request(scope["method"], route, visit.status, seconds)
         level = log.debug if scope["path"] in OPEN_PATHS else log.info
         level("request", method=scope["method"], path=scope["path"], status=visit.status, ms=round(seconds * 1000, 1))
 
 
-def route_of(path: str) -> str:
-    """The template of a path that holds ids."""
+def check_place(caller: Caller, path: str) -> None:
+    """Whether they may come to a path at all. What is there looks at what it gives them, and does for them.
+
+    Raises Unauthenticated, Forbidden.
+    """
+    if caller.principal.stranger and path not in STRANGERS_PATHS and not path.startswith(STRANGERS_PLACES):
+        raise Unauthenticated(KEY_NEEDED)
+    if path in OPERATORS_PATHS and not caller.may_look_around:
+        raise Forbidden(
+            "This page shows all agents. You need the scope 'metrics' to see it.", code="insufficient_scope"
+        )
+
+
+def route_of(path: str, raw_path: bytes = b"") -> str:
+    """The template of a path that holds ids. An agent's name, which may hold slashes, is told by the raw path alone."""
+    if path.startswith(PREFIX):
+        return agents_route(raw_path)
     match path.split("/")[1:]:
         case ["models", *_]:
             return "/models/{id}"
+        case ["a2a", *_, ".well-known", "agent-card.json"]:
+            return "/a2a/{name}/.well-known/agent-card.json"
+        case ["a2a", *_]:
+            return "/a2a/{name}"
         case ["responses", _]:
             return "/responses/{id}"
         case ["responses", _, "cancel" | "input_items" as what]:
@@ -119,6 +159,17 @@ def route_of(path: str) -> str:
             return "/conversations/{id}/items/{item}"
         case _:
             return "other"
+
+
+def agents_route(raw_path: bytes) -> str:
+    """The same of a path below an agent's own URL."""
+    try:
+        _, path = parted(raw_path)
+    except NotFound:
+        return "other"
+    common = shared(path)
+    found = common if common in ROUTES or not common else route_of(common)
+    return "/agents/{name}" + (found or ("/{endpoint}" if path else ""))
 
 
 class ShortCut:

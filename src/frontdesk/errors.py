@@ -4,8 +4,8 @@
     ├── InvalidRequest            the caller's input is wrong; nothing reached the agent
     │   ├── ContextLengthExceeded
     │   └── PreviousNotFound      the turn it is to come after is not the caller's, or gone
-    ├── Unauthenticated           no key, or one we do not know
-    ├── Forbidden                 the key may not use this agent
+    ├── Unauthenticated           no key or token, or one that is not good here
+    ├── Forbidden                 the key may not use this agent, or lacks a scope
     ├── NotFound
     │   ├── AgentNotFound
     │   ├── ConversationNotFound
@@ -15,11 +15,14 @@
     ├── RequestTooLarge
     ├── ConversationBusy          another turn is running there; nothing was appended
     ├── IdempotencyConflict       the key was used for another request
+    ├── InsufficientBudget        nothing is left to spend, or too little for this turn
+    │   └── PriceUnknown          a budget in money, and nobody knows what the model costs
     ├── RateLimited               our own limit; nothing was appended
     ├── Overloaded                more turns in flight than this server takes
     ├── ShuttingDown              this server ends, and the turn with it
     ├── TurnCancelled             its caller has cancelled it
     ├── StoreUnavailable          our own database cannot be used just now
+    ├── IssuerUnavailable         the keys of a token's issuer cannot be had just now
     └── BackendError              the agent's side failed
         ├── BackendUnavailable    not reached, or it refused before it took the turn
         ├── BackendRejectedKey    the gateway's own key for the backend is wrong
@@ -129,6 +132,16 @@ class IdempotencyConflict(GatewayError):
     code = "idempotency_key_conflict"
 
 
+class InsufficientBudget(GatewayError):
+    """Before a turn begins, nothing has reached the agent; in the midst of one, what was used is paid."""
+
+    code = "insufficient_budget"
+
+
+class PriceUnknown(InsufficientBudget):
+    code = "price_unknown"
+
+
 class RateLimited(GatewayError):
     code = "rate_limit_exceeded"
     retry = True
@@ -148,6 +161,11 @@ class TurnCancelled(GatewayError):
 
 class StoreUnavailable(GatewayError):
     code = "store_unavailable"
+    retry = True
+
+
+class IssuerUnavailable(GatewayError):
+    code = "issuer_unavailable"
     retry = True
 
 

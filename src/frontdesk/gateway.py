@@ -12,13 +12,14 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Mapping
 from contextlib import AbstractContextManager, aclosing, contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Protocol
 
 import structlog
 
 from frontdesk.conversations.background import Background
 from frontdesk.conversations.broadcast import Broadcast, said_again
-from frontdesk.conversations.desk import Desk
+from frontdesk.conversations.desk import Desk, alone, keyed, nothing_kept
 from frontdesk.conversations.ids import fingerprint
 from frontdesk.conversations.ledger import Doubt, Ended, Entry, Ledger, NotInLine, Repeat
 from frontdesk.conversations.owners import Line, Owners
@@ -38,6 +39,7 @@ from frontdesk.errors import (
     TurnCancelled,
 )
 from frontdesk.policies.admission import Admission
+from frontdesk.policies.budgets import Budgets, TurnHold
 from frontdesk.policies.options import Rules, settled
 from frontdesk.ports import Backend, Placement
 from frontdesk.store import codec
@@ -49,8 +51,12 @@ from frontdesk.turn import (
     Event,
     Identity,
     Item,
+    Message,
+    Part,
+    Principal,
     Signals,
     StopReason,
+    Text,
     TextDelta,
     Thread,
     ToolCall,
@@ -94,6 +100,7 @@ class Parts:
     snapshots: Snapshots
     background: Background
     admission: Mapping[str, Admission]  # by backend
+    budgets: Budgets
     rules: Rules
     tap: Callable[[Turn, Agent], Tap]
     count_repeat: Callable[[str], object]  # told how a request was answered which repeats another
@@ -178,6 +185,12 @@ class Gateway:
                 async for _ in heard:
                     pass
 
+    async def cancel_keyed(self, principal: Principal, key: str) -> None:
+        """The same for the turn of a caller's idempotency key, if there is one that has not ended."""
+        node = await self.parts.ledger.noted(keyed(principal.id, key))
+        if node and node.live:
+            await self.cancel(node.id)
+
     def stop(self, turn_id: str) -> None:
         """The same for a turn of this process, without waiting."""
         if run := self.running.get(turn_id):
@@ -225,6 +238,7 @@ class Run:
         self._broadcast = Broadcast(exact=turn.background)
         self._system = ""  # fingerprint of the instructions that the conversation was given before
         self._calls: dict[str, str] = {}  # the backend's id of each tool call by ours
+        self._hold: TurnHold | None = None  # what it has set aside of its budgets
         self._grace: asyncio.TimerHandle | None = None
         self._note: asyncio.TimerHandle | None = None
         self._left = False
@@ -250,14 +264,18 @@ class Run:
         gateway.began(self)
         agent: Agent | None = None
         try:
-            agent, mode, model = await gateway.directory.find_for_turn(self.turn.agent, self.turn.principal)
-            self.turn = turn = replace(self.turn, mode=self._parts.desk.mode(self.turn, agent, mode))
+            who = self.turn.principal
+            agent, asked, model = await gateway.directory.find_for_turn(self.turn.agent, who)
+            mode = self._parts.desk.mode(self.turn, agent, asked)
+            who = replace(who, at=None) if who.at else who  # the agent may ask others for them
+            turn = replace(self.turn, mode=mode, principal=who)
+            self.turn = turn = alone(turn, agent, asked) if who.stranger else turn
             if model:
                 self.turn = turn = replace(turn, options=replace(turn.options, model=model))
             structlog.contextvars.bind_contextvars(turn=turn.id, agent=agent.name, **about(turn))
             backend = gateway.directory.backend(agent)
             if not turn.background and (task := self._parts.background.task(turn, streaming=self._streaming)):
-                text = await self._parts.background.answer(task, backend, agent)
+                text = await self._parts.background.answer(task, partial(self._generate, backend, agent))
                 if text is not None:
                     yield (TextDelta(text), TurnFinished(StopReason.STOP))
                     return
@@ -275,6 +293,20 @@ class Run:
             self._broadcast.end()
             self._task = None
             gateway.ended(self)
+
+    async def _generate(self, backend: Backend, agent: Agent, prompt: str) -> str:
+        """An answer of the agent's model alone, which counts as any other."""
+        hold = self._parts.budgets.hold(self.turn, agent)
+        said: list[Part] | None = None
+        try:
+            if hold:
+                await hold.reserve()
+            text = await backend.generate(agent, prompt)
+            said = [Message("assistant", (Text(text),))]
+            return text
+        finally:
+            if hold:
+                await finish(hold.settle(said=said))
 
     async def _answer(self, backend: Backend, agent: Agent) -> AsyncGenerator[Batch, None]:
         """The turn's own answer, or that of the turn which it repeats."""
@@ -322,6 +354,8 @@ class Run:
                         pass
                     except OneThreadOnly:
                         await parts.ledger.withdraw(entry)
+                        if ask.turn.principal.stranger:
+                            raise nothing_kept() from None
                         ask = replace(ask, agent=replace(agent, conversations=False, bridged=False))
                     except ConversationNotFound:  # somebody has deleted it at the backend
                         if ask.named or not entry.conversation.thread:
@@ -374,7 +408,10 @@ class Run:
             if entry.waits:
                 self._entry = entry = await self._wait(ask, entry)
             async with parts.admission[backend.name].hold(patient=self.turn.background):
-                placement = await self._place(backend, ask, entry)
+                if hold := parts.budgets.hold(self.turn, ask.agent):
+                    self._hold = hold
+                    await hold.reserve()
+                placement = replace(await self._place(backend, ask, entry), hold=self._hold)
                 self._show(ask.agent, entry.conversation.id, placement.identity)
                 submitted = True
                 with self._watched(ask.agent):
@@ -383,8 +420,13 @@ class Run:
                             yield batch
         except BaseException as error:
             if not submitted:
-                await finish(self._note_end(entry, *self._never_begun(error)))
+                await finish(self._withdraw(entry, error))
             raise
+
+    async def _withdraw(self, entry: Entry, error: BaseException) -> None:
+        if self._hold:
+            await forgiving(self._hold.settle())
+        await self._note_end(entry, *self._never_begun(error))
 
     def _never_begun(self, error: BaseException) -> tuple[BaseException, Ended]:
         """Why a turn came to its end before its agent was asked."""
@@ -495,8 +537,10 @@ class Run:
         self._broadcast.keep(last)
         system = "" if end.condensed else fingerprint(placement.instructions) or self._system
         reply = Saved(self._broadcast.parts(), end, self._calls)
-        settles = parts.snapshots.wanted(entry, placement.thread, reply)
+        settles = parts.snapshots.wanted(placement.agent, entry, placement.thread, reply)
         try:
+            if self._hold:
+                await self._hold.settle(end.usage, reply.parts)
             left, events = self.abandoned, self._events()
             await parts.ledger.complete(entry, reply, left=left, system=system, settles=settles, events=events)
         except Exception as error:
@@ -533,6 +577,8 @@ class Run:
             self._end(error)
             return
         if isinstance(error, ConversationNotFound) and not heard:  # it is entered anew, or goes with its conversation
+            if self._hold:
+                await forgiving(self._hold.settle())
             self._end(error)
             return
         by_us = isinstance(error, asyncio.CancelledError | GeneratorExit | AgentTimeout | ConnectionLost)
@@ -556,6 +602,9 @@ class Run:
     ) -> None:
         said = [part for part in self._broadcast.parts() if not isinstance(part, ToolCall)]
         try:
+            if self._hold:  # what failed is not charged by its length, but what was cut short is
+                unsaid = state != "cancelled" and not isinstance(error, ApprovalRequired)
+                await self._hold.settle(said=None if unsaid else self._broadcast.parts())
             told = said if state == "cancelled" else ()
             code, trouble, events = code_of(error), str(error), self._events()
             await self._parts.ledger.end(entry, state, code, trouble, kept=kept, rest=rest, said=told, events=events)

@@ -1,9 +1,12 @@
 """What the gateway needs from outside, as small Protocols."""
 
-from collections.abc import AsyncGenerator, Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from math import inf
 from typing import Protocol
 
+from frontdesk.amounts import Unit
 from frontdesk.turn import Agent, Batch, Call, Identity, Item, Part, StopReason, Thread, ToolRun, Turn, Usage
 
 
@@ -23,6 +26,7 @@ class Placement:
     instructions: str = ""
     closing: str = ""
     overlay: str = ""
+    hold: "Hold | None" = field(default=None, compare=False)  # what the turn may spend; None where nobody counts
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,4 +201,200 @@ class Threads(Protocol):
 
     async def delete(self, thread: str) -> None:
         """Remove it; that it is gone already is fine."""
+        ...
+
+    async def sweep(self) -> int:
+        """Remove threads that have been without a conversation for a day. Gives how many."""
+        ...
+
+
+# --- what may be spent ---------------------------------------------------------------------------------------------
+
+
+class Hold(Protocol):
+    """What a turn has set aside of the budgets that concern it. For a backend that knows what it spends on the way;
+    the gateway takes the hold, and settles it at the turn's end.
+
+    What is awaited raises InsufficientBudget where there is no more, and StoreUnavailable: the turn must end then.
+    """
+
+    async def call_model(self, model: str, input_tokens: int, max_output_tokens: int | None = None) -> None:
+        """`provider/model` is about to be called with about so many tokens: see that enough is set aside for it."""
+        ...
+
+    def used(self, model: str, usage: Usage) -> None:
+        """What one call came to. Once this has been told, the usage of TurnFinished does not count."""
+        ...
+
+    async def call_tool(self, price: Decimal) -> None:
+        """A tool is about to run that costs so many dollars; it costs them whether or not it succeeds."""
+        ...
+
+    async def hand_over(self, agent: Agent) -> None:
+        """The turn goes to another agent: its budgets hold from here on, beside those that hold already."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """One holder's part of a budget in one period. `limit` is in `unit`, as `amounts` counts it."""
+
+    id: str
+    budget: str
+    unit: Unit
+    holder: str
+    period: str
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """So much `more` is to be set aside for a turn, of which so much in all is `used` already."""
+
+    account: Account
+    more: int
+    used: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Shortage:
+    """There is not enough left in an account."""
+
+    account: Account
+    more: int
+    spent: int
+    held: int
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What a turn has set aside in an account. `used` is what of it is known to be spent."""
+
+    account: str
+    budget: str
+    unit: Unit
+    amount: int
+    used: int
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How an account stands."""
+
+    budget: str
+    unit: Unit
+    holder: str
+    period: str
+    spent: int
+    held: int
+
+
+class Accounts(Protocol):
+    """Where what is spent, and what is set aside for running turns, is kept: exactly, for all processes together.
+
+    All raise StoreUnavailable where the store cannot be used.
+    """
+
+    async def reserve(self, turn: str, wanted: Sequence[Wanted], model: str = "") -> Shortage | None:
+        """Set all of this aside, beside what the turn has set aside already; or nothing, and say what is missing."""
+        ...
+
+    async def settle(self, turn: str, charges: Mapping[str, int]) -> None:
+        """Charge accounts for what was used, and give back the rest. Only once: what has been settled is not settled
+        again. An account that `charges` does not name is charged what is known to be used."""
+        ...
+
+    async def held(self, turn: str) -> Sequence[Held]:
+        """What a turn has set aside."""
+        ...
+
+    async def standings(self) -> Sequence[Standing]:
+        """Every account, by its budget and holder, the latest period first."""
+        ...
+
+    async def tidy(self, before: float) -> None:
+        """Give back what is held for turns of processes that are gone, and forget periods that nobody has used since
+        that moment."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Whose:
+    """Whose memory: what one agent knows through one user of one tenant. Both are empty where all callers share it."""
+
+    tenant: str
+    user: str
+    agent: str
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A part of a memory that is always before the agent's eyes. `version` counts its edits; `changed` is in seconds
+    since 1970, and 0 of one that was never edited."""
+
+    label: str
+    text: str = ""
+    version: int = 0
+    changed: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """A part of a memory that is found by searching. `created` is in seconds since 1970."""
+
+    id: str
+    text: str
+    tags: tuple[str, ...] = ()
+    created: float = 0.0
+
+
+class Memories(Protocol):
+    """What agents remember beyond a conversation. Nothing in it is ever too old.
+
+    All raise StoreUnavailable where the store cannot be used. Characters that no database can hold are left out.
+    """
+
+    async def blocks(self, whose: Whose) -> Mapping[str, Block]:
+        """Those that were ever edited, by their label."""
+        ...
+
+    async def edit(self, whose: Whose, label: str, change: Callable[[Block], str]) -> Block:
+        """Put what `change` makes of a block in its place, and give the block. Nobody else edits this memory meanwhile.
+
+        What it raises leaves everything as it was. It may be called more than once, and in another thread.
+        """
+        ...
+
+    async def keep(self, whose: Whose, text: str, tags: Sequence[str], most: int) -> Passage | None:
+        """Add a passage; None if there are `most` of them already."""
+        ...
+
+    async def search(
+        self,
+        whose: Whose,
+        query: str = "",
+        tags: Sequence[str] = (),
+        *,
+        every_tag: bool = False,
+        since: float = 0.0,
+        until: float = inf,
+        limit: int = 10,
+        skip: int = 0,
+    ) -> Sequence[Passage]:
+        """Passages with some of the words of `query`, or words that begin so, the best first; all, the latest first,
+        where it is empty. With one of the tags, or with every one. `since`, but before `until`, in seconds since 1970.
+        """
+        ...
+
+    async def count(self, whose: Whose) -> int:
+        """How many passages there are."""
+        ...
+
+    async def known(self, tenant: str, user: str | None = None, agent: str = "") -> Sequence[Whose]:
+        """The memories of a tenant's user, or of all its users, with an agent or with all of them."""
+        ...
+
+    async def delete(self, tenant: str, user: str | None = None, agent: str = "") -> int:
+        """Remove those that `known` gives, for good. Gives how many."""
         ...

@@ -26,6 +26,7 @@ import structlog
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from frontdesk.agents.errors import AgentError
 from frontdesk.app import create_app
 from frontdesk.config import Settings
 from frontdesk.door import new_request_id
@@ -164,7 +165,7 @@ def loop_that_closes() -> Generator[None]:
 
 
 def serve(settings: Settings, listener: socket.socket | None = None) -> None:
-    """Serve until told to stop. Raises OSError, or StoreUnavailable, if it cannot start."""
+    """Serve until told to stop. Raises OSError, StoreUnavailable or AgentError if it cannot start."""
     configure_logs(settings)
     asyncio.run(open_once(settings.store_url))
     listener = listener or listen(settings.host, settings.port)
@@ -197,9 +198,9 @@ def work(number: int, settings: Settings, listener: socket.socket, folder: Path,
     metrics.share(folder, number)
     try:
         run(settings, listener, lambda: news.send(""))
-    except OSError as error:
+    except (OSError, AgentError) as error:
         with suppress(OSError):  # nobody may be there to hear it
-            news.send(str(error))
+            news.send(str(error).removesuffix("."))
         raise SystemExit(1) from error
 
 

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import Any, Literal
 
+from frontdesk.amounts import Budget
+
 # --- content -----------------------------------------------------------------------------------------------------
 
 
@@ -193,6 +195,7 @@ class Principal:
     mode: "Mode | None" = None  # how its requests find their conversation; None: as the agent has it, or the server
     system_prompt: "SystemPrompt | None" = None  # where its instructions go; None: as the agent has it, or the server
     scopes: frozenset[str] = frozenset({"user"})  # what it may do: see `holds`
+    at: tuple[str, str] | None = None  # backend and id of the one agent it has come to, by that agent's own URL
 
     def holds(self, scope: str) -> bool:
         """Whether it may do what asks for this scope: it has that, or of the four ranks a higher one."""
@@ -200,8 +203,17 @@ class Principal:
             return scope in self.scopes
         return scope == RANKS[0] or not self.scopes.isdisjoint(RANKS[RANKS.index(scope) :])
 
+    @property
+    def stranger(self) -> bool:
+        """Whether nobody knows who it is. Nothing is kept for strangers or found by them: all of them are called so."""
+        return not self.holds("user")
+
     def may_use(self, *names: str) -> bool:
         return self.agents is None or any(name in self.agents for name in names)
+
+    def comes_to(self, backend: str, agent_id: str) -> bool:
+        """Whether it asks for this agent, or for any: to who comes by an agent's own URL, there is no other."""
+        return self.at is None or self.at == (backend, agent_id)
 
 
 Mode = Literal["auto", "pinned_only", "stateless", "single"]
@@ -260,6 +272,14 @@ TEXT_FILES = frozenset({"text/*"})
 
 
 @dataclass(frozen=True, slots=True)
+class Skill:
+    """Something that an agent can do, told to whoever may use it: nothing here is secret."""
+
+    name: str
+    description: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Agent:
     """An agent as its backend describes it. `created` is in seconds since 1970."""
 
@@ -269,6 +289,7 @@ class Agent:
     created: int = 0
     description: str = ""
     tags: tuple[str, ...] = ()
+    skills: tuple[Skill, ...] = ()  # what it can do, by which it is found: its tools, where the backend tells them
     model: str = ""
     context_window: int | None = None
     client_tools: bool = True
@@ -281,7 +302,10 @@ class Agent:
     approvals: Literal["deny", "surface"] = "deny"  # what becomes of its own tools that wait for a human's approval
     allowed_tools: tuple[str, ...] = ()  # shell patterns of those which it may run without asking
     scope: str = "user"  # what a caller must hold to use or see it
+    listed: bool = True  # False: it is found by its name alone
+    recalls: bool = False  # a branch can be made from any point of a conversation, so that no copies need be kept
     files: frozenset[str] = TEXT_FILES  # patterns of the media types it can be given
+    budgets: tuple[Budget, ...] = ()  # its own, beside those of the settings
     settings: Mapping[str, Any] = field(default_factory=dict[str, Any])  # the backend's own, opaque to others
 
 

@@ -10,7 +10,8 @@ from letta_client import Letta
 from openai import AsyncOpenAI
 
 from frontdesk.testing import ScriptedModel
-from frontdesk.testing.model import Request, text_of
+from frontdesk.testing.model import Request
+from frontdesk.testing.script import text_of
 from tests.protocols.chat_completions.asking import PIN, Answer, Call, Chat, Message, user
 
 Heard = list[tuple[str, str]]

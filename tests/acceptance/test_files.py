@@ -10,7 +10,7 @@ from letta_client import Letta
 from openai import AsyncOpenAI
 
 from frontdesk.testing import ScriptedModel
-from frontdesk.testing.model import text_of
+from frontdesk.testing.script import text_of
 from tests.acceptance.talking import conversations_of
 from tests.protocols.chat_completions.asking import Chat, assistant, function, user
 from tests.protocols.chat_completions.test_images import DATA_URL, PNG

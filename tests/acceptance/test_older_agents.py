@@ -17,7 +17,7 @@ from openai import AsyncOpenAI
 from frontdesk.backends.letta.twins import mark
 from frontdesk.demo.local_letta import LocalLetta
 from frontdesk.testing import ScriptedModel
-from frontdesk.testing.model import TABLE
+from frontdesk.testing.script import TABLE
 from tests.acceptance.talking import Talk, heard_last
 from tests.backends.letta.test_twins import twin_in, twins_in, whole
 from tests.cli.servers import row

@@ -16,10 +16,15 @@ from frontdesk.store.tables import metadata
 
 async def test_the_migrated_tables_are_those_of_the_code(database: Database) -> None:
     def differences(connection: Connection) -> list[object]:
-        options = {"version_table": migrations.VERSION_TABLE, "compare_type": True}
+        options = {"version_table": migrations.VERSION_TABLE, "compare_type": True, "include_name": is_common}
         return list(compare_metadata(MigrationContext.configure(connection, opts=options), metadata))
 
     assert await database.read(differences) == []
+
+
+def is_common(name: str | None, kind: str, parents: object) -> bool:
+    """Text is indexed in a way of each database's own."""
+    return kind != "table" or not str(name).startswith("passage_words")
 
 
 def test_the_newest_step_is_the_one_that_is_named() -> None:

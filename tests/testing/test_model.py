@@ -15,13 +15,14 @@ from openai import AsyncOpenAI, AsyncStream
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from frontdesk.testing import ScriptedModel
-from frontdesk.testing.model import (
+from frontdesk.testing.model import Request, main
+from frontdesk.testing.play import pieces
+from frontdesk.testing.script import (
     TABLE,
     Call,
     Fail,
     Json,
     Pace,
-    Request,
     Say,
     ScriptError,
     StreamError,
@@ -29,11 +30,9 @@ from frontdesk.testing.model import (
     Usage,
     Wait,
     city_in,
-    main,
     memory_of,
     moment,
     parse,
-    pieces,
     plan,
     text_of,
 )

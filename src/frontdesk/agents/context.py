@@ -18,7 +18,7 @@ class Context:
     agent: str
     turn: Turn
     conversation: str = ""  # opaque; the same in all turns of one conversation
-    usage: Usage = Usage()
+    usage: Usage = field(default_factory=Usage)
     scratch: dict[str, Any] = field(default_factory=dict[str, Any])  # for hooks and tools, while the turn lasts
 
     @property

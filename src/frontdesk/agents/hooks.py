@@ -4,12 +4,16 @@ A hook returns nothing, or a changed copy of what it was given (`dataclasses.rep
 unless it was declared with `on_error="ignore"`.
 """
 
+import inspect
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 from pydantic_ai.messages import ModelMessage, ModelResponse
 
+from frontdesk.agents.errors import AgentError
+from frontdesk.agents.methods import Function, declared, told
 from frontdesk.turn import Item, StopReason, Turn, Usage
 
 OnError = Literal["abort", "ignore"]
@@ -122,12 +126,72 @@ EVENTS: dict[str, type[Moment]] = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Hook:
-    """One hook. Lower priorities are called first; of equal ones, in the order in which they were declared."""
+    """One hook. Lower priorities are called first; of equal ones, in the order in which they were declared.
+
+    `run` gives None or a changed copy of what it was given; anything else is a TypeError.
+    """
 
     event: type[Moment]
     run: Callable[[Any], Awaitable[Any]]
     priority: int = 50
     on_error: OnError = "abort"
-    function: Callable[..., Any] | None = None
+    function: Function | None = None
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """What was decorated, called as if it were not."""
+        return (self.function or self.run)(*args, **kwargs)
+
+    @classmethod
+    def of(cls, function: Function, event: str, priority: int = 50, on_error: OnError = "abort") -> "Hook":
+        """A function, or a coroutine function, as a hook. Raises AgentError where it cannot be one."""
+        _check(function, event, on_error)
+        moment = EVENTS[event]
+
+        async def run(happened: Any) -> Any:
+            answer = function(happened)
+            changed = await answer if inspect.isawaitable(answer) else answer
+            if changed is not None and not isinstance(changed, moment):
+                raise TypeError(
+                    f"The hook {told(function)} gave a {type(changed).__name__}: "
+                    f"it must return None or a changed copy of the {moment.__name__} it was given."
+                )
+            return changed
+
+        return cls(moment, run, priority, on_error, function)
+
+
+def hook(event: str, *, priority: int = 50, on_error: OnError = "abort") -> Callable[[Function], Hook]:
+    """Have a function called at a moment of each turn, with what that is about: see `EVENTS`.
+
+    priority: lower ones are called first.
+    on_error: whether what it raises ends the turn (`abort`), or is only logged (`ignore`).
+
+    Functions that are no coroutines are called where the server does everything else: they must not wait for anything.
+    """
+
+    def decorate(function: Function) -> Hook:
+        return declared(function, partial(Hook.of, event=event, priority=priority, on_error=on_error))
+
+    return decorate
+
+
+def _check(function: Function, event: str, on_error: str) -> None:
+    if event not in EVENTS:
+        raise AgentError(f"{told(function)} is a hook for {event!r:.50}, which never happens. Use {', '.join(EVENTS)}.")
+    if on_error not in ("abort", "ignore"):
+        raise AgentError(f'{told(function)} has on_error={on_error!r:.50}: use "abort" or "ignore".')
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise AgentError(f"{told(function)} cannot be a hook: it yields.")
+    try:
+        inspect.signature(function).bind(None)
+    except TypeError:
+        raise AgentError(
+            f"{told(function)} cannot be a hook: it must take one argument, the {EVENTS[event].__name__}."
+        ) from None
+    hint = next(iter(inspect.signature(function).parameters.values())).annotation
+    if isinstance(hint, type) and hint in EVENTS.values() and hint is not EVENTS[event]:
+        raise AgentError(
+            f"{told(function)} takes a {hint.__name__}, but at {event!r} it is given a {EVENTS[event].__name__}."
+        )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from frontdesk import __version__
+from frontdesk.agents.errors import AgentError
 from frontdesk.cli.page import Trouble, clean, err
 from frontdesk.errors import StoreUnavailable
 
@@ -19,6 +20,10 @@ Config = Annotated[
     Path | None, typer.Option(help="The settings file; `frontdesk.toml` here, if left out.", dir_okay=False)
 ]
 
+AGENTS_MEND = (
+    "They come from `--agents` and `--agents-dir`, and from the settings of these names and `agents_resolver`."
+)
+
 
 def serve(
     host: Annotated[str | None, typer.Option(help="Where to listen. Beyond loopback needs keys.")] = None,
@@ -26,13 +31,18 @@ def serve(
     workers: Annotated[int | None, typer.Option(min=1, max=64, help="Processes that serve on the port.")] = None,
     config: Config = None,
     letta_url: Annotated[str | None, typer.Option(help="The Letta server, in place of those configured.")] = None,
+    agents: Annotated[
+        list[str] | None, typer.Option(help="Agents written in Python, as `module:attribute`. Can be repeated.")
+    ] = None,
+    agents_dir: Annotated[Path | None, typer.Option(help="A folder of agents in YAML and Markdown files.")] = None,
     log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error.")] = None,
 ) -> None:
     """Serve your agents behind the OpenAI API."""
     from frontdesk.cli.settings import load
 
     only = {"letta_base_url": letta_url, "letta": ()} if letta_url else {}
-    settings = load(config, host=host, port=port, workers=workers, log_level=log_level, **only)
+    python = {"agents": tuple(agents) if agents else None, "agents_dir": agents_dir}
+    settings = load(config, host=host, port=port, workers=workers, log_level=log_level, **python, **only)
     check_safe(settings)
     from frontdesk.serving import serve as run
 
@@ -44,6 +54,8 @@ def serve(
             run(settings, listener)
     except OSError as error:  # such as a data folder without rights
         raise Trouble(f"The gateway cannot start: {error}.", "`frontdesk doctor` looks for more.") from error
+    except AgentError as error:
+        raise Trouble(f"The agents cannot be served. {error}", AGENTS_MEND) from error
     except StoreUnavailable as error:
         raise Trouble(error.message, "FRONTDESK_DATABASE_URL and FRONTDESK_DATA_DIR say where it is.") from error
 
@@ -91,10 +103,22 @@ def banner(settings: "Settings") -> "Table":
     lines.add_row("base URL", Text(f"http://{in_url(reachable(settings.host))}:{settings.port}/v1", "bold"))
     for server in settings.servers:
         lines.add_row("Letta", Text(clean(f"{server.name} at {without_password(server.url)}")))
+    for place in python_agents(settings):
+        lines.add_row("agents", Text(clean(place)))
     lines.add_row("keys", Text(keys(settings)))
     if settings.workers > 1:
         lines.add_row("workers", Text(str(settings.workers)))
     return lines
+
+
+def python_agents(settings: "Settings") -> list[str]:
+    """Where agents written in Python come from."""
+    places = list(settings.agents)
+    if settings.agents_dir:
+        places.append(f"the files in {settings.agents_dir}")
+    if settings.agents_resolver:
+        places.append(f"made by {settings.agents_resolver} when asked for")
+    return places
 
 
 def keys(settings: "Settings") -> str:

@@ -5,7 +5,7 @@ Whoever asks finds only what is their own. An agent's one thread, which all its 
 
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
@@ -17,8 +17,9 @@ from frontdesk.conversations.ids import CONVERSATION, Ids
 from frontdesk.conversations.ledger import note
 from frontdesk.conversations.placing import struck_places
 from frontdesk.conversations.tasks import shortened
-from frontdesk.errors import AgentNotFound, ConversationBusy, ConversationNotFound, InvalidRequest
+from frontdesk.errors import AgentNotFound, ConversationBusy, ConversationNotFound, GatewayError, InvalidRequest
 from frontdesk.ports import Agents
+from frontdesk.scopes import check
 from frontdesk.store import codec, records
 from frontdesk.store.database import Database
 from frontdesk.store.records import Conversation, Node
@@ -88,6 +89,8 @@ class Directory(Agents, Protocol):
 
     def advertised(self, principal: Principal) -> Sequence[tuple[str, Agent]]: ...
 
+    def closed_to(self, principal: Principal) -> Collection[tuple[str, str]]: ...
+
     async def find(self, model: str, principal: Principal) -> tuple[Agent, Mode]: ...
 
 
@@ -107,8 +110,10 @@ class Archive:
 
         A key that is limited to some agents also sees those which have none yet.
 
-        Raises AgentNotFound, Forbidden, InvalidRequest for an `after` which is none of them.
+        Raises AgentNotFound, Forbidden, InvalidRequest for an `after` which is none of them; as all here does,
+        Unauthenticated for a stranger.
         """
+        check("user", principal)
         agents = await self._agents(principal, agent)
         last = await self._last_seen(principal, after) if after else None
         return await self._listed(principal, limit, last, agents)
@@ -120,7 +125,7 @@ class Archive:
         try:
             found, _ = await self._directory.find(agent, principal)
         except AgentNotFound as error:
-            if principal.agents is None and (gone := await self._agents_of(principal, agent)):
+            if principal.agents is None and principal.at is None and (gone := await self._agents_of(principal, agent)):
                 return gone
             error.param = "agent"
             raise
@@ -141,8 +146,10 @@ class Archive:
     async def _listed(
         self, principal: Principal, limit: int, after: Conversation | None, agents: set[tuple[str, str]] | None
     ) -> tuple[list[Entry], bool]:
+        closed = self._directory.closed_to(principal)
+
         def look(tx: Connection) -> tuple[list[Conversation], bool, dict[str, tuple[int, str, str]]]:
-            rows = records.of_principal(tx, principal.id, limit + 1, after, agents)
+            rows = records.of_principal(tx, principal.id, limit + 1, after, agents, closed)
             more, rows = len(rows) > limit, rows[:limit]
             return rows, more, records.summaries(tx, [row.head for row in rows])
 
@@ -188,6 +195,7 @@ class Archive:
 
         Raises AgentNotFound, Forbidden, InvalidRequest.
         """
+        check("user", principal)
         found = await self._agent_to_be(principal, agent) if agent else None
         check_items(items, ())
         text = codec.dumped(dict(metadata))
@@ -316,6 +324,7 @@ class Archive:
 
     async def _row(self, principal: Principal, public_id: str) -> Conversation:
         """The conversation of an id, if it is the caller's. That it is another's is told to nobody."""
+        check("user", principal)
         conversation_id = self._ids.conversation_meant(public_id) or ""
         row = await self._database.read(lambda tx: records.conversation(tx, conversation_id))
         if row is None or row.kind not in KEPT or row.principal != principal.id:
@@ -364,12 +373,18 @@ def public_id(ids: Ids, row: Conversation) -> str:
 
 
 async def may_use(agents: Agents, principal: Principal, backend: str, agent_id: str) -> bool:
-    """Whether the caller's key may use an agent, which may be gone."""
-    if principal.agents is None:
-        return True
-    agent = await agents.by_id(backend, agent_id)
-    names = (agent.name, f"{agent.backend}/{agent.name}") if agent else ()
-    return principal.may_use(agent_id, *names)
+    """Whether the caller's key may use an agent, which may be gone, and the caller has come to it."""
+    if not principal.comes_to(backend, agent_id):
+        return False
+    try:
+        agent = await agents.by_id(backend, agent_id)
+    except GatewayError:
+        if principal.agents is None:  # what was said there they have heard; to go on, the agent must be there
+            return True
+        raise
+    if agent is None:
+        return principal.may_use(agent_id)
+    return principal.may_use(agent_id, agent.name, f"{backend}/{agent.name}") and principal.holds(agent.scope)
 
 
 def told_in(node: Node) -> list[Told]:

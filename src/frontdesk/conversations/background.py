@@ -4,7 +4,7 @@ An agent hears of none of them in its conversations, and its memory is never tou
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,15 +12,16 @@ import httpx
 import structlog
 
 from frontdesk.conversations.tasks import Policy, Task, canned, policy_for, recognised, shaped
-from frontdesk.errors import BackendError, EndpointNotFound, InvalidRequest
-from frontdesk.ports import Backend
-from frontdesk.turn import Agent, Turn
+from frontdesk.errors import BackendError, EndpointNotFound, InsufficientBudget, InvalidRequest
+from frontdesk.turn import Turn
 
 log = structlog.get_logger(__name__)
 
 UTILITY_SECONDS = 60.0
 
 Wish = Policy | Literal["auto"]
+
+Generate = Callable[[str], Awaitable[str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,33 +61,34 @@ class Background:
     def task(self, turn: Turn, *, streaming: bool) -> Task | None:
         return recognised(turn, streaming, self._patterns, turn.signals.task)
 
-    async def answer(self, task: Task, backend: Backend, agent: Agent) -> str | None:
-        """The answer, or None if the agent is to give it, in a conversation which is thrown away.
+    async def answer(self, task: Task, generate: Generate) -> str | None:
+        """The answer, or None if the agent is to give it, in a conversation which is thrown away. `generate` asks the
+        agent's own model.
 
         Raises InvalidRequest where tasks are refused.
         """
         wish: Policy = self._wish if self._wish != "auto" else "utility_model" if self._utility else "agent_model"
         policy = policy_for(task, wish)
         try:
-            answer = await self._by(policy, task, backend, agent)
+            answer = await self._by(policy, task, generate)
         except EndpointNotFound:
             policy = policy_for(task, "canned")
-            answer = await self._by(policy, task, backend, agent)
-        except BackendError as error:
+            answer = await self._by(policy, task, generate)
+        except (BackendError, InsufficientBudget) as error:
             log.warning("a background task is answered without a model", kind=task.kind, error=error.message)
             policy, answer = "canned", canned(task)
         self._count(task.kind, policy)
         log.info("background task", kind=task.kind, policy=policy)
         return answer
 
-    async def _by(self, policy: Policy, task: Task, backend: Backend, agent: Agent) -> str | None:
+    async def _by(self, policy: Policy, task: Task, generate: Generate) -> str | None:
         match policy:
             case "utility_model":
                 if self._utility is None:
                     raise EndpointNotFound("No utility model is set.")
                 return shaped(task, await self._utility.answer(task.text))
             case "agent_model":
-                return shaped(task, await backend.generate(agent, task.text))
+                return shaped(task, await generate(task.text))
             case "canned":
                 return canned(task)
             case "ephemeral":

@@ -7,8 +7,9 @@ from frontdesk.conversations.ids import CONVERSATION, Ids, fingerprint
 from frontdesk.conversations.ledger import Entry, Ledger
 from frontdesk.conversations.lineage import ROOT, digest, follow, sayings
 from frontdesk.conversations.placing import Ask, UnknownHistory
-from frontdesk.errors import ConversationNotFound, InvalidRequest
+from frontdesk.errors import ConversationNotFound, InvalidRequest, Unauthenticated
 from frontdesk.ports import Backend, Placement
+from frontdesk.scopes import KEY_NEEDED
 from frontdesk.store import codec
 from frontdesk.turn import (
     Agent,
@@ -16,6 +17,8 @@ from frontdesk.turn import (
     Item,
     Message,
     Mode,
+    Principal,
+    Signals,
     Thread,
     ToolCall,
     ToolResult,
@@ -72,10 +75,13 @@ class Desk:
     # --- before --------------------------------------------------------------------------------------------------
 
     def mode(self, turn: Turn, agent: Agent, asked: Mode) -> Mode:
-        """By the model's suffix, else as the key has it, else the agent, else this server."""
+        """By the model's suffix, else as `mode_for` has it."""
+        return self.mode_for(agent, turn.principal) if asked == "auto" else asked
+
+    def mode_for(self, agent: Agent, principal: Principal) -> Mode:
+        """As the key has it, else the agent, else this server."""
         by_agent = self._customs.agent_modes
-        settled = turn.principal.mode or by_agent.get(agent.name) or by_agent.get(agent.id) or self._customs.mode
-        return settled if asked == "auto" else asked
+        return principal.mode or by_agent.get(agent.name) or by_agent.get(agent.id) or self._customs.mode
 
     async def ask(self, backend: Backend, agent: Agent, turn: Turn, left: frozenset[str]) -> Ask:
         """A turn, ready to be placed. Raises InvalidRequest for results of calls nobody made to this caller,
@@ -231,6 +237,20 @@ def decides(result: ToolResult) -> bool:
     return result.approved is not None
 
 
+def alone(turn: Turn, agent: Agent, asked: Mode) -> Turn:
+    """A stranger's turn, which stands for itself: it goes on with nothing but tool calls whose ids the caller has, and
+    equals no other stranger's. Raises Unauthenticated for what would have to be kept, or is shared by many."""
+    if turn.after or turn.background or turn.conversation.startswith(CONVERSATION):
+        raise nothing_kept()
+    if asked == "single" or not agent.conversations:
+        raise nothing_kept()
+    return replace(turn, mode="stateless", conversation="", receipt=None, signals=Signals(task=turn.signals.task))
+
+
+def nothing_kept() -> Unauthenticated:
+    return Unauthenticated(f"Without an API key nothing is kept: each request stands for itself. {KEY_NEEDED}")
+
+
 def scope_of(principal: str, agent: Agent) -> str:
     """Whose conversations, with which agent: what is found never belongs to anybody else."""
     return digest("scope", principal, agent.backend, agent.id)
@@ -245,8 +265,13 @@ def dedupe_of(turn: Turn, scope: str) -> str:
     """What may be there only once: an idempotency key, or a client's id for an answer to this very request."""
     signals = turn.signals
     if signals.key:
-        return digest("key", turn.principal.id, signals.key)
+        return keyed(turn.principal.id, signals.key)
     return digest("message", scope, signals.message, signals.digest) if signals.message and signals.digest else ""
+
+
+def keyed(principal: str, key: str) -> str:
+    """What a caller's idempotency key is noted as."""
+    return digest("key", principal, key)
 
 
 def unknown_call(result: ToolResult) -> InvalidRequest:

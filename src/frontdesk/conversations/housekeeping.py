@@ -6,7 +6,7 @@ what was said here. If the backend cannot be reached, that is tried again each t
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 
 import structlog
@@ -41,7 +41,9 @@ class Housekeeping:
         clock: Callable[[], float] = time.time,
         *,
         responses_days: float = 30.0,
+        chores: Sequence[Callable[[], Awaitable[None]]] = (),
     ) -> None:
+        """`chores` is what else is to be done each time."""
         self._database = database
         self._ledger = ledger
         self._agents = agents
@@ -49,6 +51,7 @@ class Housekeeping:
         self._unused_seconds = min(unused_days, retention_days) * DAY
         self._responses_seconds = min(responses_days, retention_days) * DAY
         self._clock = clock
+        self._chores = chores
         self._wanted = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -73,6 +76,8 @@ class Housekeeping:
                     due = clock() + EVERY_SECONDS
                     await self.tidy()
                     await self._sweep()
+                    for chore in self._chores:
+                        await chore()
                 else:
                     await self._bury_doomed()
             except Exception:  # one bad hour must not end it

@@ -378,6 +378,10 @@ class Ledger:
     async def node(self, turn_id: str) -> Node | None:
         return await self._database.read(lambda tx: records.turn(tx, turn_id))
 
+    async def noted(self, dedupe: str) -> Node | None:
+        """The turn of what may be there only once."""
+        return await self._database.read(lambda tx: records.by_dedupe(tx, dedupe))
+
     def reply(self, node: Node) -> Saved:
         return codec.reply_of(node.reply)
 

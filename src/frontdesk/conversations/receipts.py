@@ -3,6 +3,7 @@
 Whoever asks finds only what is their own, of agents they may use: that there is another's is told to nobody.
 """
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -12,8 +13,9 @@ from frontdesk.conversations.archive import Told, may_use, public_id, told_in
 from frontdesk.conversations.desk import scope_of
 from frontdesk.conversations.ids import Ids
 from frontdesk.conversations.placing import struck_places
-from frontdesk.errors import TurnNotFound
+from frontdesk.errors import InvalidRequest, TurnNotFound
 from frontdesk.ports import Agents
+from frontdesk.scopes import check
 from frontdesk.store import codec, records
 from frontdesk.store.codec import Saved
 from frontdesk.store.database import Database
@@ -47,7 +49,30 @@ class Receipt:
     code: str
     trouble: str
     conversation: str
+    created: float
     ended: float
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which receipts to list: of whose body this `kind` is the first field. `context` is a conversation by its public
+    id, or by the caller's name for it; `after` the end of the page before."""
+
+    kind: str
+    limit: int
+    context: str = ""
+    states: frozenset[State] | None = None
+    since: float = 0.0
+    after: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """`total` counts those of all pages. `next` is empty on the last one."""
+
+    receipts: list[Receipt]
+    total: int = 0
+    next: str = ""
 
 
 class Receipts:
@@ -57,7 +82,8 @@ class Receipts:
         self._agents = agents
 
     async def get(self, principal: Principal, turn_id: str) -> Receipt:
-        """Raises TurnNotFound."""
+        """Raises TurnNotFound; Unauthenticated for a stranger, for whom nothing is kept."""
+        check("user", principal)
 
         def look(tx: Connection) -> tuple[records.Receipt, Node, Conversation] | None:
             kept = records.receipt(tx, turn_id)
@@ -78,8 +104,47 @@ class Receipts:
             code=node.error,
             trouble=node.trouble,
             conversation=shown_id(self._ids, principal, row),
+            created=kept.created,
             ended=node.ended,
         )
+
+    async def page(self, principal: Principal, agent: Agent, wanted: Wanted) -> Page:
+        """The caller's with an agent, the latest first.
+
+        Raises InvalidRequest for an `after` that is none; Unauthenticated for a stranger.
+        """
+        check("user", principal)
+        scope = scope_of(principal.id, agent)
+        try:
+            after = records.moment_and_seq(wanted.after) if wanted.after else None
+        except ValueError:
+            raise InvalidRequest("This is no token of a page.", param="page_token") from None
+        named = self._ids.conversation_of(wanted.context, principal.id, agent.id)
+        states = None if wanted.states is None else [ours for ours, shown in STATES.items() if shown in wanted.states]
+
+        def look(tx: Connection) -> tuple[list[str], int, str]:
+            family = None
+            if wanted.context:
+                row = records.conversation(tx, named) if named else None
+                pinned = records.pinned(tx, scope, wanted.context)
+                family = row.family if row else pinned[1] if pinned else ""
+            return records.asked_for(
+                tx,
+                scope,
+                wanted.kind,
+                states=states,
+                family=family,
+                since=wanted.since,
+                after=after,
+                limit=wanted.limit,
+            )
+
+        ids, total, more = await self._database.read(look)
+        found: list[Receipt] = []
+        for turn_id in ids:
+            with suppress(TurnNotFound):  # it was deleted just now
+                found.append(await self.get(principal, turn_id))
+        return Page(found, total, more)
 
     async def delete(self, principal: Principal, turn_id: str) -> None:
         """Forget that it was asked for; the agent's conversation keeps what was said. Raises TurnNotFound."""
@@ -87,7 +152,8 @@ class Receipts:
         await self._database.do(lambda tx: records.remove_receipt(tx, turn_id))
 
     async def told(self, principal: Principal, turn_ids: set[str]) -> list[Told]:
-        """All that was said in these turns, of those which are the caller's."""
+        """All that was said in these turns, of those which are the caller's. Raises Unauthenticated for a stranger."""
+        check("user", principal)
 
         def look(tx: Connection) -> list[tuple[Node, Conversation]]:
             nodes = [node for turn_id in turn_ids if (node := records.turn(tx, turn_id))]

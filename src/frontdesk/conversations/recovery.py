@@ -5,6 +5,7 @@ Nothing is sent to a conversation before the run that was left there has ended.
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable
 
 import structlog
 
@@ -17,7 +18,7 @@ from frontdesk.ports import Agents, Backend, Dropped, Kept, Running
 from frontdesk.store import codec
 from frontdesk.store.codec import Saved
 from frontdesk.store.records import Conversation, Node
-from frontdesk.turn import Agent, Identity, Part, Thread, ToolCall, ToolResult, TurnFinished
+from frontdesk.turn import Agent, Identity, Part, Thread, ToolCall, ToolResult, TurnFinished, Usage
 
 log = structlog.get_logger(__name__)
 
@@ -29,8 +30,13 @@ BROKE_OFF = "The gateway's process ended while the agent was at work, and the ag
 AGENT_GONE = "The gateway's process ended, and the agent is not there any more."
 
 
+Charge = Callable[[str, Agent | None, Usage | None], Awaitable[None]]
+
+
 class Recovery:
-    def __init__(self, agents: Agents, ledger: Ledger, desk: Desk, line: Line) -> None:
+    def __init__(self, agents: Agents, ledger: Ledger, desk: Desk, line: Line, charge: Charge) -> None:
+        """`charge` settles what a turn has set aside, if it has: by its agent and its usage, as far as there is any."""
+        self._charge = charge
         self._agents = agents
         self._ledger = ledger
         self._desk = desk
@@ -43,6 +49,7 @@ class Recovery:
         """
         row = await self._ledger.conversation(node.conversation)
         if row is None:
+            await self._charge(node.id, None, None)
             await self._ledger.forget(node.id)
             return
         told = codec.items_of(node.input)
@@ -50,6 +57,7 @@ class Recovery:
         if node.answered:
             await self._ledger.settled(node.id)
         elif node.state == "claimed" or not row.thread:
+            await self._charge(node.id, None, None)
             await self._ledger.end(entry, "failed_before", "process_died", NEVER_SENT)
         else:
             await self._settle(node, row, entry, stop)
@@ -58,9 +66,13 @@ class Recovery:
     async def _settle(self, node: Node, row: Conversation, entry: Entry, stop: bool) -> None:
         agent = await self._agents.by_id(row.backend, row.agent)
         if agent is None:
+            await self._charge(node.id, None, None)
             await self._ledger.end(entry, "failed_before", "process_died", AGENT_GONE)
             return
-        match await self._outcome(self._agents.backend(agent), agent, row, node, stop):
+        outcome = await self._outcome(self._agents.backend(agent), agent, row, node, stop)
+        if not isinstance(outcome, Running):
+            await self._charge(node.id, agent, outcome.usage if isinstance(outcome, Kept) else None)
+        match outcome:
             case Kept(complete=True) as kept:
                 end = TurnFinished(kept.stop_reason, kept.usage, kept.mark)
                 parts, calls = self._ours(kept.reply, agent, row)

@@ -44,11 +44,12 @@ class Snapshots:
         await self._ledger.opened(entry, thread.id, entry.spot.parent.id, system)
         return thread, system
 
-    def wanted(self, entry: Entry, thread: Thread, reply: Saved) -> bool:
+    def wanted(self, agent: Agent, entry: Entry, thread: Thread, reply: Saved) -> bool:
         """Whether a branch made here later could not be seeded. Nobody comes back to a call that waits for its answer:
         such a conversation is copied when the turn has come to its end."""
         ended = reply.end is not None and reply.end.stop_reason is StopReason.STOP
-        return ended and entry.conversation.kind == "chat" and not thread.own and not entry.plain_with(reply.parts)
+        copied = entry.conversation.kind == "chat" and not (thread.own or agent.recalls)
+        return ended and copied and not entry.plain_with(reply.parts)
 
     async def take(self, backend: Backend, agent: Agent, entry: Entry, thread: Thread) -> None:
         """Keep the conversation as it stands after this turn, for whoever comes back to this point."""

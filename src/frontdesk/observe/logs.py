@@ -33,7 +33,11 @@ _QUIET = (
     "asyncio",
     "limits",
     "uvicorn.error",
+    "mcp",
+    "a2a",
+    "sse_starlette",
 )  # of these only warnings
+_MUTE = ("a2a.server.routes", "a2a.compat", "a2a.utils")  # they log whatever strangers send, with tracebacks
 _SILENT = ("uvicorn.access", "aiohttp.access")
 _OTHERS = ("uvicorn", "uvicorn.error", "uvicorn.asgi", "aiohttp", "aiohttp.client", "aiohttp.server")
 
@@ -114,6 +118,8 @@ def _install(handler: logging.Handler, level: int) -> None:
         logger.propagate = True
     for name in _QUIET:
         logging.getLogger(name).setLevel(max(level, logging.WARNING))
+    for name in _MUTE:
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     for name in _SILENT:
         logger = logging.getLogger(name)
         logger.handlers.clear()

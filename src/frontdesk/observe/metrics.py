@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from decimal import Decimal
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
@@ -89,6 +90,7 @@ class Metrics:
     def __init__(self, max_agents: int = 200) -> None:
         self._max_agents = max_agents
         self._agents: set[tuple[str, str]] = set()
+        self._budgets: set[str] = set()
         self._folder = os.environ.get(SHARED)
         self.registry = registry = CollectorRegistry()
         if self._folder:
@@ -130,6 +132,14 @@ class Metrics:
                 "frontdesk_repeated_requests_total",
                 "Requests that repeated another: they joined its turn, or were given its answer again.",
                 ["how"],
+                registry=registry,
+            )
+        )
+        self._spent = Family(
+            Counter(
+                "frontdesk_budget_spent_total",
+                "What was charged to budgets, in their unit: US dollars, or tokens.",
+                ["budget", "unit"],
                 registry=registry,
             )
         )
@@ -176,6 +186,10 @@ class Metrics:
         """Count a request that was no turn of its own: `joined` or `replayed`."""
         self._repeats.labels(how).inc()
 
+    def spent(self, budget: str, unit: str, amount: Decimal) -> None:
+        """Count what was charged to a budget. The operator, or the author of an agent, has named it."""
+        self._spent.labels(self._budget(budget), unit).inc(float(amount))
+
     def error(self, code: str) -> None:
         self._errors.labels(code).inc()
 
@@ -195,6 +209,14 @@ class Metrics:
         """The page, and its content type."""
         collector = MultiProcessCollector(None, self._folder) if self._folder else self.registry
         return generate_latest(_Shown(collector)), CONTENT_TYPE_LATEST
+
+    def _budget(self, name: str) -> str:
+        """As for agents, which may each have their own."""
+        if name not in self._budgets:
+            if len(self._budgets) >= self._max_agents:
+                return OTHER
+            self._budgets.add(name)
+        return name
 
     def _agent(self, backend: str, agent: str) -> str:
         if (backend, agent) in self._agents:

@@ -1,4 +1,4 @@
-"""How much one key may ask: requests in a period, and turns at the same time. Counted in this process.
+"""How much one caller may ask: requests in a period, and turns at the same time. Counted in this process.
 
 A period begins with the first request after the last one ended (limits' fixed window), so that what the headers say is
 exact. Over the edge of two periods twice the rate may pass.
@@ -15,16 +15,16 @@ from limits import RateLimitItem, parse_many
 from limits.aio.storage import MemoryStorage
 from limits.aio.strategies import FixedWindowRateLimiter
 
-from frontdesk.config import KeySettings, Settings
+from frontdesk.config import Settings
 from frontdesk.errors import RateLimited
-from frontdesk.policies.auth import ConfigurationError
+from frontdesk.policies.auth import Allowance, ConfigurationError
 
 TURN_RETRY_SECONDS = 1.0  # a turn may end at any moment
 
 
 @dataclass(frozen=True, slots=True)
 class RateState:
-    """Where a key stands. `reset_seconds` is how long until all of its requests are free again."""
+    """Where a caller stands. `reset_seconds` is how long until all of their requests are free again."""
 
     limit: int
     remaining: int
@@ -51,40 +51,42 @@ class Limits:
     """Raises ConfigurationError for a rate that cannot be read."""
 
     def __init__(self, settings: Settings) -> None:
-        self._rates: Mapping[str, RateLimitItem] = {key.rate: _rate(key) for key in settings.keys if key.rate}
+        self._rates: Mapping[str, RateLimitItem] = _rates(settings)
         self._limiter = FixedWindowRateLimiter(MemoryStorage())
         self._turns: Counter[str] = Counter()
 
-    async def hit(self, key: KeySettings | None) -> RateState | None:
-        """Count a request. None where the key has no rate. Raises RequestRateExceeded, which is a RateLimited."""
-        if key is None or not key.rate:
+    async def hit(self, who: Allowance | None) -> RateState | None:
+        """Count a request. None where there is no rate. Raises RequestRateExceeded, which is a RateLimited."""
+        if who is None or not who.rate:
             return None
-        rate = self._rates[key.rate]
-        allowed = await self._limiter.hit(rate, key.name)
-        stats = await self._limiter.get_window_stats(rate, key.name)
+        rate = self._rates[who.rate]
+        allowed = await self._limiter.hit(rate, who.name)
+        stats = await self._limiter.get_window_stats(rate, who.name)
         state = RateState(rate.amount, stats.remaining, max(0.0, stats.reset_time - time.time()))
         if not allowed:
             raise RequestRateExceeded(
-                f"This API key may send {_words(rate)}. Try again in {duration(state.reset_seconds)}.", state
+                f"You may send {_words(rate)}. Try again in {duration(state.reset_seconds)}.", state
             )
         return state
 
     @contextmanager
-    def turn(self, key: KeySettings | None) -> Generator[None]:
-        """Count a turn while it runs. Raises RateLimited when the key has as many running as it may."""
-        if key is None or key.max_turns is None:
+    def turn(self, who: Allowance | None) -> Generator[None]:
+        """Count a turn while it runs. Raises RateLimited when as many are running as may."""
+        if who is None or who.max_turns is None:
             yield
             return
-        if self._turns[key.name] >= key.max_turns:
+        if self._turns[who.name] >= who.max_turns:
             raise RateLimited(
-                f"This API key may run {key.max_turns} turns at the same time. Wait until one of them has ended.",
+                f"You may run {who.max_turns} turns at the same time. Wait until one of them has ended.",
                 retry_after_seconds=TURN_RETRY_SECONDS,
             )
-        self._turns[key.name] += 1
+        self._turns[who.name] += 1
         try:
             yield
         finally:
-            self._turns[key.name] -= 1
+            self._turns[who.name] -= 1
+            if not self._turns[who.name]:
+                del self._turns[who.name]
 
 
 def duration(seconds: float) -> str:
@@ -103,13 +105,21 @@ def _words(rate: RateLimitItem) -> str:
     return f"{rate.amount} requests per {unit if rate.multiples == 1 else f'{rate.multiples} {unit}s'}"
 
 
-def _rate(key: KeySettings) -> RateLimitItem:
+def _rates(settings: Settings) -> dict[str, RateLimitItem]:
+    """By what is written. Each key is one who asks; so is each subject of a token; all without a key are one."""
+    written = [(key.rate, f"key {key.name!r}") for key in settings.keys]
+    written += [(each.rate, f"[[jwt]] {each.name!r}") for each in settings.jwt]
+    written.append((settings.anonymous_rate, "callers without a key"))
+    return {rate: _rate(rate, whose) for rate, whose in written if rate}
+
+
+def _rate(written: str, whose: str) -> RateLimitItem:
     try:
-        (rate,) = parse_many(key.rate)
+        (rate,) = parse_many(written)
     except ValueError:
         rate = None
     if rate is None or rate.amount < 1:
         raise ConfigurationError(
-            f"The rate {key.rate!r} of the key {key.name!r} cannot be read. Write it as 60/minute or 1000 per hour."
+            f"The rate {written!r} of the {whose} cannot be read. Write it as 60/minute or 1000 per hour."
         )
     return rate

@@ -82,6 +82,68 @@ class Agents(_Answer):
     data: list[Agent]
 
 
+class AgentSkill(_Answer):
+    name: str
+    description: str
+
+
+class AgentEntry(_Answer):
+    id: str
+    """What to send as `model`."""
+    object: Literal["agent"]
+    name: str
+    agent_id: str
+    backend: str
+    created: Seconds
+    description: str
+    tags: list[str]
+    model: str
+    """The language model behind it."""
+    scope: str
+    """What a caller must hold to use it."""
+    context_window: int | None
+    skills: list[AgentSkill]
+    """What it can do: its tools, where they are known."""
+    url: str
+    """Where it is, on this server."""
+    base_url: str
+    """The same for OpenAI's clients: there `model` may be left out."""
+    a2a_url: str
+    """The same for A2A's; its card is below, at `/.well-known/agent-card.json`."""
+
+
+class AgentEntries(_Answer):
+    object: Literal["list"]
+    data: list[AgentEntry]
+
+
+class AgentAbility(_Answer):
+    name: str
+    works: Literal["yes", "partly", "no"]
+    how: str
+    """How, or why not."""
+
+
+class AgentEndpoint(_Answer):
+    """An endpoint of the agent's own."""
+
+    path: str
+    methods: list[str]
+    scope: str
+    """What a caller must hold to use it."""
+    description: str
+    url: str
+    """Its path on this server; what stands in braces is to be filled in."""
+
+
+class AgentDescription(AgentEntry):
+    abilities: list[AgentAbility]
+    urls: dict[str, str]
+    """OpenAI's endpoints for this agent alone."""
+    endpoints: list[AgentEndpoint]
+    """Its own endpoints, those which the caller may use."""
+
+
 # --- chat completions --------------------------------------------------------------------------------------------
 
 

@@ -16,7 +16,7 @@ from starlette.responses import JSONResponse, Response
 from frontdesk.conversations.archive import Archive, Asked, Entry, Told
 from frontdesk.errors import InvalidRequest, NotFound
 from frontdesk.policies.options import check_files
-from frontdesk.protocols.front import Front, content, visitor
+from frontdesk.protocols.front import Front, content, model, visitor
 from frontdesk.protocols.items import item_body, item_id_of
 from frontdesk.protocols.lists import Limit, Order, list_body, page
 from frontdesk.protocols.requests import Model, is_empty, not_a_message, text_only, unsupported
@@ -115,13 +115,13 @@ def router(archive: Archive, front: Front, responses: Responses) -> APIRouter:
     async def listed(  # type: ignore[reportUnusedFunction]
         request: Request, limit: Limit = 20, after: str = "", agent: str = ""
     ) -> dict[str, Any]:
-        entries, more = await archive.page(who(request), limit, after, agent)
+        entries, more = await archive.page(who(request), limit, after, agent or model(request.scope))
         return list_body([conversation_body(entry) for entry in entries], more)
 
     @routes.post("/conversations", summary="Begin a conversation", openapi_extra=body_of(Creation))
     async def create(request: Request) -> JSONResponse:  # type: ignore[reportUnusedFunction]
         asked, items, headers = await read_items(request, Creation)
-        agent = asked.agent or asked.model or ""
+        agent = asked.agent or asked.model or model(request.scope)
         entry = await archive.create(who(request), agent, asked.metadata or {}, items)
         return JSONResponse(conversation_body(entry), headers=headers)
 

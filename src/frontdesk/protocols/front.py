@@ -2,17 +2,18 @@
 
 import asyncio
 import hashlib
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
+from starlette.types import Message as ASGIMessage
 from starlette.types import Receive, Scope
 
 from frontdesk.errors import InvalidRequest, RequestTooLarge
 from frontdesk.protocols.requests import checked
-from frontdesk.turn import Content, Image, Item, Message, Principal, Signals, ToolResult
+from frontdesk.turn import Agent, Content, Image, Item, Message, Principal, Signals, ToolResult
 
 TEMPORARY = ("temporary:", "local:")
 """So Open WebUI calls chats which it will forget. They are no names: lineage finds such a chat, as long as it lasts."""
@@ -29,6 +30,16 @@ class Visitor:
     turn: Callable[[], AbstractContextManager[None]]
     principal_of: Callable[[Any], Principal]
     """Who asks, by the `user` of a request's body."""
+    come_to: Callable[[str], None]
+    """See that they may come to a path, without `/v1`. Raises Unauthenticated, Forbidden."""
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """The agent by whose own URL a request has come: it need not name one, and there is no other for it."""
+
+    agent: Agent
+    model: str  # what means the agent, as the URL has it
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +69,22 @@ class Front:
                 raise self._too_large()
             if not message.get("more_body"):
                 return b"".join(pieces)
+
+    def bounded(self, scope: Scope, receive: Receive) -> Receive:
+        """The same, for whoever reads the body itself. Raises RequestTooLarge when it is read."""
+        declared = header(scope, b"content-length")
+        too_large = declared.isdigit() and int(declared) > self.max_body_bytes
+        size = 0
+
+        async def read() -> MutableMapping[str, Any]:
+            nonlocal size
+            message = await receive()
+            size += len(message.get("body", b""))
+            if message["type"] == "http.request" and (too_large or size > self.max_body_bytes):
+                raise self._too_large()
+            return message
+
+        return read
 
     def _too_large(self) -> RequestTooLarge:
         return RequestTooLarge(f"The request body is larger than {self.max_body_bytes} bytes.")
@@ -173,6 +200,17 @@ def visitor(scope: Scope) -> Visitor:
     return state["visitor"]
 
 
+def address(scope: Scope) -> Address | None:
+    state: dict[str, Any] = scope["state"]
+    return state.get("address")
+
+
+def model(scope: Scope) -> str:
+    """What a request means that leaves out the model: nothing, unless it came by an agent's own URL."""
+    there = address(scope)
+    return there.model if there else ""
+
+
 def header(scope: Scope, name: bytes) -> str:
     for key, value in scope["headers"]:
         if key == name:
@@ -185,3 +223,17 @@ def decoded(value: bytes) -> str:
         return value.decode()
     except UnicodeDecodeError:
         return value.decode("latin-1")
+
+
+def again(body: bytes, receive: Receive) -> Receive:
+    """The request whose body has been read, from its beginning, for an application that reads it itself."""
+    told = False
+
+    async def tell() -> ASGIMessage:
+        nonlocal told
+        if told:
+            return await receive()
+        told = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return tell

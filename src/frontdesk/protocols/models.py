@@ -7,8 +7,8 @@ from fastapi import APIRouter, Request
 from frontdesk.directory import Directory
 from frontdesk.policies.abilities import BY_DEFAULT, carried_out, client_tools, structured_output
 from frontdesk.policies.options import Rules
-from frontdesk.protocols.front import visitor
-from frontdesk.turn import Agent
+from frontdesk.protocols.front import address, visitor
+from frontdesk.turn import Agent, Principal
 
 ALWAYS = ("messages", "stream", "stream_options", "metadata")
 WITH_TOOLS = ("tools", "tool_choice", "parallel_tool_calls")
@@ -55,6 +55,9 @@ def router(directory: Directory, rules: Rules = BY_DEFAULT) -> APIRouter:
     routes = APIRouter(tags=["Models"])
     described: dict[tuple[str, str], tuple[Agent, dict[str, Any]]] = {}  # by backend and id
 
+    def who(request: Request) -> Principal:
+        return visitor(request.scope).principal
+
     def body(name: str, agent: Agent) -> dict[str, Any]:
         """An agent seldom changes, and to find out what works for it takes a while if there are thousands."""
         known = described.get((agent.backend, agent.id))
@@ -64,12 +67,13 @@ def router(directory: Directory, rules: Rules = BY_DEFAULT) -> APIRouter:
 
     @routes.get("/models", summary="List the agents you may use")
     async def models(request: Request) -> dict[str, Any]:  # type: ignore[reportUnusedFunction]
-        named = directory.advertised(visitor(request.scope).principal)
+        there = address(request.scope)
+        named = [(directory.called(there.agent), there.agent)] if there else directory.advertised(who(request))
         return {"object": "list", "data": [body(name, agent) for name, agent in named]}
 
     @routes.get("/models/{model:path}", summary="One agent, by name or id")
     async def model(model: str, request: Request) -> dict[str, Any]:  # type: ignore[reportUnusedFunction]
-        agent, _ = await directory.find(model, visitor(request.scope).principal)
+        agent, _ = await directory.find(model, who(request))
         return model_body(model, agent, rules)
 
     return routes

@@ -16,7 +16,9 @@ from frontdesk.errors import (
     Forbidden,
     GatewayError,
     IdempotencyConflict,
+    InsufficientBudget,
     InvalidRequest,
+    IssuerUnavailable,
     MethodNotAllowed,
     NotFound,
     ProviderError,
@@ -33,6 +35,7 @@ from frontdesk.errors import (
 STATUS: dict[type[GatewayError], tuple[int, str]] = {
     InvalidRequest: (400, "invalid_request_error"),
     Unauthenticated: (401, "invalid_request_error"),
+    InsufficientBudget: (402, "insufficient_quota"),
     ProviderQuotaExceeded: (402, "insufficient_quota"),
     Forbidden: (403, "permission_error"),
     NotFound: (404, "invalid_request_error"),
@@ -48,6 +51,7 @@ STATUS: dict[type[GatewayError], tuple[int, str]] = {
     BackendUnavailable: (503, "server_error"),
     ShuttingDown: (503, "server_error"),
     StoreUnavailable: (503, "server_error"),
+    IssuerUnavailable: (503, "server_error"),
     ProviderTimeout: (504, "server_error"),
     AgentTimeout: (504, "server_error"),
     BackendError: (502, "server_error"),
@@ -69,6 +73,12 @@ class ErrorBody(TypedDict):
 def status_of(error: GatewayError) -> tuple[int, str]:
     """The HTTP status and OpenAI's error type."""
     return next(STATUS[cls] for cls in type(error).__mro__ if cls in STATUS)
+
+
+def kind_of(status: int) -> str:
+    """OpenAI's error type for a status which none of our errors may have."""
+    fallback = "server_error" if status >= 500 else "invalid_request_error"
+    return next((kind for known, kind in STATUS.values() if known == status), fallback)
 
 
 def body_of(error: GatewayError) -> ErrorBody:

@@ -34,6 +34,9 @@ JSON, EVENTS, HTML, TEXT = "application/json", "text/event-stream", "text/html",
 DESCRIPTION = """\
 OpenAI's API, with agents behind it: `model` is an agent's name. Paths may be written without `/v1`.
 
+Each agent also has a base URL of its own, `/agents/{name}/v1`, with the same endpoints for models, chat completions,
+responses and conversations: there is no other agent there, and `model` may be left out.
+
 Every error has one shape, with a `code` for programs. `x-should-retry` says whether the same request may be sent again.
 """
 
@@ -97,6 +100,8 @@ OPERATIONS: Mapping[str, Operation] = {
     "GET /metrics": Operation("metrics", media=(TEXT,)),
     "GET /openapi.json": Operation("openapi", answers.Document, summary="This document", tag="About"),
     "GET /docs": Operation("docs", media=(HTML,), summary="This document, to read and to try", tag="About"),
+    "GET /agents": Operation("list_agents", answers.AgentEntries),
+    "GET /agents/{name}": Operation("retrieve_agent", answers.AgentDescription, errors=BACKEND),
     "GET /v1/models": Operation("list_models", answers.Agents),
     "GET /v1/models/{model}": Operation("retrieve_model", answers.Agent, errors=BACKEND),
     "POST /v1/chat/completions": Operation(

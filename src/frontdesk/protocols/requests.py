@@ -45,6 +45,9 @@ Scalar = Annotated[str, BeforeValidator(lambda value: str(value) if isinstance(v
 
 Metadata = Annotated[dict[str, Scalar], Field(max_length=16)]
 
+OptionalModel = Annotated[StrictStr, BeforeValidator(lambda value: "" if value is None else value)]
+"""The model, where the URL says which agent is asked."""
+
 ToolName = Annotated[StrictStr, Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
 
 # --- what is wrong -----------------------------------------------------------------------------------------------

@@ -493,6 +493,47 @@ def unwanted(tx: Connection, owner: str) -> list[str]:
     return [row[0] for row in tx.execute(_unwanted, {"owner": owner})]
 
 
+def moment_and_seq(text: str) -> tuple[float, int]:
+    """A place in a list of receipts. Raises ValueError for what is none."""
+    moment, _, seq = text.partition("-")
+    return float(moment), int(seq)
+
+
+def asked_for(
+    tx: Connection,
+    scope: str,
+    kind: str,
+    *,
+    states: Collection[str] | None = None,
+    family: str | None = None,
+    since: float = 0.0,
+    after: tuple[float, int] | None = None,
+    limit: int,
+) -> tuple[list[str], int, str]:
+    """The receipts of turns in this scope whose body begins with the field `kind`, by their ids: the latest first, by
+    when the turn ended or began. Also how many there are on all pages, and the place after which the next one begins.
+    """
+    moment = case((turns.c.ended > 0, turns.c.ended), else_=turns.c.created)
+    found = (
+        select(receipts.c.id, moment.label("moment"), turns.c.seq)
+        .join(turns, turns.c.id == receipts.c.turn)
+        .where(turns.c.scope == scope, receipts.c.id == turns.c.id)
+        .where(func.substr(receipts.c.body, 1, len(kind) + 4) == f'{{"{kind}":', moment >= since)
+    )
+    if states is not None:
+        found = found.where(turns.c.state.in_(states))
+    if family is not None:
+        found = found.where(
+            turns.c.conversation.in_(select(conversations.c.id).where(conversations.c.family == family))
+        )
+    total = tx.execute(select(func.count()).select_from(found.subquery())).scalar_one()
+    if after:
+        found = found.where(tuple_(moment, turns.c.seq) < after)
+    rows = tx.execute(found.order_by(moment.desc(), turns.c.seq.desc()).limit(limit + 1)).all()
+    more = f"{rows[limit - 1].moment!r}-{rows[limit - 1].seq}" if len(rows) > limit else ""
+    return [row.id for row in rows[:limit]], total, more
+
+
 def trim_receipts(tx: Connection, before: float) -> None:
     """Forget requests from before that moment, and those of turns which are gone."""
     tx.execute(_expired, {"before": before})
@@ -547,13 +588,16 @@ def of_principal(
     limit: int,
     after: Conversation | None = None,
     agents: Collection[tuple[str, str]] | None = None,
+    without: Collection[tuple[str, str]] = (),
 ) -> list[Conversation]:
-    """A principal's chats, latest used first. `agents`: only with these, by backend and id."""
+    """A principal's chats, latest used first. `agents`: with these alone, by backend and id; `without`: not these."""
     query = select(conversations).where(conversations.c.kind == "chat", conversations.c.principal == principal)
     if after is not None:
         query = query.where(tuple_(conversations.c.used, conversations.c.id) < tuple_(after.used, after.id))
     if agents is not None:
         query = query.where(tuple_(conversations.c.backend, conversations.c.agent).in_(list(agents)))
+    if without:
+        query = query.where(tuple_(conversations.c.backend, conversations.c.agent).not_in(list(without)))
     query = query.order_by(conversations.c.used.desc(), conversations.c.id.desc()).limit(limit)
     return [Conversation(*row) for row in tx.execute(query)]
 

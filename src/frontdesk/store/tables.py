@@ -6,7 +6,19 @@ reply. Moments are seconds since 1970, and only for showing and for tidying up; 
 (who comes first, who is alive) goes by `seq` and `beat`.
 """
 
-from sqlalchemy import BigInteger, Boolean, Column, Float, Index, Integer, MetaData, String, Table, Text
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Float,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
 
 metadata = MetaData()
 
@@ -102,4 +114,93 @@ owners = Table(
     Column("id", Text, primary_key=True),
     Column("beat", Integer, nullable=False),  # counts up while the process lives
     Column("started", Float, nullable=False),
+)
+
+# --- of agents that run in this process ----------------------------------------------------------------------------
+
+threads = Table(
+    "threads",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("agent", Text, nullable=False),
+    Column("created", Float, nullable=False),
+)
+
+stretches = Table(  # what one turn added; never changed, so that the threads of a fork can share it
+    "stretches",
+    metadata,
+    Column("id", Seq, primary_key=True, autoincrement=True),
+    Column("messages", Text, nullable=False),  # JSON, the engine's own
+    Column("state", Text, nullable=False),  # JSON, the backend's own
+)
+
+places = Table(  # which stretch stands where in a thread
+    "places",
+    metadata,
+    Column("thread", String(32), primary_key=True),
+    Column("place", Integer, primary_key=True, autoincrement=False),
+    Column("turn", Text, nullable=False),
+    Column("stretch", Seq, nullable=False),
+    Index("places_by_stretch", "stretch"),
+    sqlite_with_rowid=False,
+)
+
+memories = Table(
+    "memories",
+    metadata,
+    Column("id", Seq, primary_key=True, autoincrement=True),
+    Column("tenant", Text, nullable=False),
+    Column("user", Text, nullable=False),
+    Column("agent", Text, nullable=False),
+    UniqueConstraint("tenant", "user", "agent", name="memories_by_name"),
+)
+
+blocks = Table(
+    "blocks",
+    metadata,
+    Column("memory", Seq, primary_key=True, autoincrement=False),
+    Column("label", Text, primary_key=True),
+    Column("text", Text, nullable=False),
+    Column("version", Integer, nullable=False),  # how often it was edited
+    Column("changed", Float, nullable=False),
+)
+
+passages = Table(  # their words are in `passage_words`, as each database keeps such: see `words`
+    "passages",
+    metadata,
+    Column("id", Seq, primary_key=True, autoincrement=True),
+    Column("memory", Seq, nullable=False),
+    Column("text", Text, nullable=False),
+    Column("tags", Text, nullable=False),  # JSON
+    Column("created", Float, nullable=False),
+    Index("passages_by_memory", "memory", "id"),
+)
+
+# --- what may be spent ---------------------------------------------------------------------------------------------
+
+accounts = Table(  # one holder's part of a budget in one period; money is counted in millionths of a dollar
+    "accounts",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("budget", Text, nullable=False),
+    Column("unit", String(16), nullable=False),
+    Column("holder", Text, nullable=False),  # whose: a key, a user, an agent; empty for all together
+    Column("period", String(16), nullable=False),  # 2026-01-31, 2026-01; empty for ever
+    Column("spent", BigInteger, nullable=False),
+    Column("held", BigInteger, nullable=False),  # the sum of its holds
+    Column("used", Float, nullable=False),
+    Index("accounts_by_use", "used"),
+)
+
+holds = Table(  # what a running turn has set aside
+    "holds",
+    metadata,
+    Column("turn", Text, primary_key=True),
+    Column("account", String(32), primary_key=True),
+    Column("amount", BigInteger, nullable=False),
+    Column("used", BigInteger, nullable=False),  # what of it is spent already, as far as that has been noted
+    Column("model", Text, nullable=False),
+    Column("owner", Text, nullable=False),  # the process at work on the turn
+    Column("created", Float, nullable=False),
+    Index("holds_by_account", "account"),
 )

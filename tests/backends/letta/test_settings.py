@@ -6,8 +6,8 @@ import pytest
 
 from frontdesk.backends.letta.prompts import memory_of, shows
 from frontdesk.backends.letta.settings import body, differs, honoured, limit
-from frontdesk.backends.letta.structured import wanted_in
 from frontdesk.errors import InvalidRequest
+from frontdesk.policies.structured import wanted_in
 from frontdesk.turn import Agent, Format, Options
 
 OWN: dict[str, Any] = {

@@ -23,7 +23,8 @@ from frontdesk.demo.local_letta import LocalLetta
 from frontdesk.errors import AgentFailed, AgentNotFound, ConversationNotFound, InvalidRequest
 from frontdesk.stream import Reply
 from frontdesk.testing import ScriptedModel
-from frontdesk.testing.model import Request, text_of
+from frontdesk.testing.model import Request
+from frontdesk.testing.script import text_of
 from frontdesk.turn import Agent, Message, StopReason, Thread, Tool, ToolCall, ToolResult
 from tests.backends.letta.test_conversations import Calls, a_turn, backend_of, play, result, say
 from tests.cli.servers import row

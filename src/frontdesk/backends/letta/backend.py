@@ -26,7 +26,7 @@ from frontdesk.backends.letta.client import LettaClient, Stream
 from frontdesk.backends.letta.failures import AwaitingApproval, HeldByRun, WrongCallIds
 from frontdesk.backends.letta.outcome import ACTIVE, Row, calls, of_turn, outcome, untracked
 from frontdesk.backends.letta.prompts import Prompts
-from frontdesk.backends.letta.structured import checked, repair
+from frontdesk.backends.letta.structured import repair
 from frontdesk.backends.letta.translate import ServerSentEvents, Translator, awaits
 from frontdesk.backends.letta.twins import KEPT_SECONDS, MODERN, Twins, Wanted, twin_in
 from frontdesk.errors import (
@@ -39,6 +39,7 @@ from frontdesk.errors import (
     InvalidRequest,
     NotFound,
 )
+from frontdesk.policies.structured import checked
 from frontdesk.ports import Dropped, Kept, Outcome, Placement, Running
 from frontdesk.turn import (
     Agent,

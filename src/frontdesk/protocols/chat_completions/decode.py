@@ -5,6 +5,7 @@ from typing import Any
 
 from frontdesk.errors import InvalidRequest
 from frontdesk.protocols.chat_completions.schema import (
+    AddressedRequest,
     AllowedTools,
     AssistantMessage,
     ChatCompletionRequest,
@@ -57,9 +58,15 @@ REPORTED = ("web_search_options", "moderation")
 """Accepted, but for the agent itself to decide: listed in `x-frontdesk-ignored-params`."""
 
 
-def parse(body: bytes) -> ChatCompletionRequest:
-    """Validate a body. Raises InvalidRequest with `param` for the first thing that is wrong."""
-    return read(ChatCompletionRequest, body, not_a_message)
+def parse(body: bytes, model: str = "") -> ChatCompletionRequest:
+    """Validate a body. `model` is whom it is for, where that may be left out.
+
+    Raises InvalidRequest with `param` for the first thing that is wrong.
+    """
+    if not model:
+        return read(ChatCompletionRequest, body, not_a_message)
+    request = read(AddressedRequest, body, not_a_message)
+    return request if request.model else request.model_copy(update={"model": model})
 
 
 def decode(request: ChatCompletionRequest, caller: Caller, turn_id: str) -> Turn:

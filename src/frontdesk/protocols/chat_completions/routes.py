@@ -10,7 +10,7 @@ from frontdesk.gateway import Gateway, Run
 from frontdesk.protocols.chat_completions.decode import Caller, decode, parse
 from frontdesk.protocols.chat_completions.encode import ChunkEncoder, Head, Style, completion
 from frontdesk.protocols.chat_completions.schema import ChatCompletionRequest
-from frontdesk.protocols.front import Front, visitor
+from frontdesk.protocols.front import Front, model, visitor
 from frontdesk.protocols.replies import Delivery, Headers, PlainReply, StreamedReply, answer_headers, new_id
 from frontdesk.stream import Reply
 
@@ -28,7 +28,7 @@ class ChatCompletions:
         began = time.perf_counter()
         who = visitor(scope)
         body = await self.front.body(scope, receive)
-        request = parse(body)
+        request = parse(body, model(scope))
         pin, resends = self.front.pin(scope, request.metadata or {})
         caller = Caller(who.principal_of(request.user), pin, self.front.signals(scope, body, resends=resends))
         turn = decode(request, caller, f"turn_{new_id()}")

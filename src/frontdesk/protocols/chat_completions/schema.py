@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, ConfigDict, Discriminator, Field, StrictBool, StrictInt, StrictStr, Tag
 
-from frontdesk.protocols.requests import Metadata, Model, ToolName
+from frontdesk.protocols.requests import Metadata, Model, OptionalModel, ToolName
 
 # --- content -----------------------------------------------------------------------------------------------------
 
@@ -221,3 +221,11 @@ class ChatCompletionRequest(Model):
     function_call: Any = None
     web_search_options: Any = None
     moderation: Any = None
+
+
+class AddressedRequest(ChatCompletionRequest):
+    """The same by an agent's own URL."""
+
+    model_config = ConfigDict(defer_build=True)
+
+    model: OptionalModel = ""

@@ -29,6 +29,7 @@ from frontdesk.protocols.requests import (
     unsupported_content,
 )
 from frontdesk.protocols.responses.schema import (
+    AddressedRequest,
     AgentsItem,
     ContentPart,
     FilePart,
@@ -81,9 +82,15 @@ KIND = re.compile(r"[a-z0-9_.-]{1,40}")
 RESPONSE_ID = re.compile(RESPONSE + r"([0-9a-f]{1,64})")
 
 
-def parse(body: bytes) -> ResponsesRequest:
-    """Validate a body. Raises InvalidRequest with `param` for the first thing that is wrong."""
-    return read(ResponsesRequest, body, not_a_message)
+def parse(body: bytes, model: str = "") -> ResponsesRequest:
+    """Validate a body. `model` is whom it is for, where that may be left out.
+
+    Raises InvalidRequest with `param` for the first thing that is wrong.
+    """
+    if not model:
+        return read(ResponsesRequest, body, not_a_message)
+    request = read(AddressedRequest, body, not_a_message)
+    return request if request.model else request.model_copy(update={"model": model})
 
 
 def references(request: ResponsesRequest) -> dict[str, str]:

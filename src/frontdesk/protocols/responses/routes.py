@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from frontdesk.conversations.receipts import Receipt, Receipts
 from frontdesk.errors import InvalidRequest, PreviousNotFound, TurnNotFound
 from frontdesk.gateway import Gateway, Run
-from frontdesk.protocols.front import Front, Visitor, visitor
+from frontdesk.protocols.front import Front, Visitor, model, visitor
 from frontdesk.protocols.items import place_in_turn
 from frontdesk.protocols.lists import Limit, Order, page
 from frontdesk.protocols.replies import (
@@ -81,7 +81,7 @@ class Responses:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         body = await self.front.body(scope, receive)
-        await self._answer(scope, receive, send, body, parse(body))
+        await self._answer(scope, receive, send, body, parse(body, model(scope)))
 
     def answering(self, body: bytes, asks: bytes, approvals: Sequence[ToolResult]) -> ASGIApp:
         """The response to a request of another form: `body` is its own, `asks` the same as one for a response. The
@@ -123,9 +123,10 @@ class Responses:
         caller = Caller(principal, pin, self.front.signals(scope, body, resends=resends))
         turn_id, referenced = f"turn_{new_id()}", await self._referenced(principal, request)
         turn = decode(request, caller, turn_id, referenced)
-        told = given(request, turn_id, referenced) if stores(request) else []
-        asked = Asked(now(), echo(request), told)
-        return (replace(turn, receipt=msgspec.structs.asdict(asked)) if stores(request) else turn), asked
+        kept = stores(request) and not principal.stranger
+        told = given(request, turn_id, referenced) if kept else []
+        asked = Asked(now(), echo(request) | {"store": kept}, told)
+        return (replace(turn, receipt=msgspec.structs.asdict(asked)) if kept else turn), asked
 
     async def _referenced(self, principal: Principal, request: ResponsesRequest) -> dict[str, Item | Part]:
         """The items which a request names by their ids, of those that are the caller's."""
@@ -205,7 +206,11 @@ class Responses:
 
 
 def asked_of(receipt: Receipt) -> Asked:
-    return msgspec.convert(receipt.body, Asked)
+    """Raises TurnNotFound for a turn that was asked for by another protocol."""
+    try:
+        return msgspec.convert(receipt.body, Asked)
+    except msgspec.ValidationError:
+        raise TurnNotFound("There is no such response.") from None
 
 
 def head_of(

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Discriminator, Field, StrictBool, StrictInt, StrictStr, Tag
 
-from frontdesk.protocols.requests import Metadata, Model, ToolName
+from frontdesk.protocols.requests import Metadata, Model, OptionalModel, ToolName
 
 # --- content -----------------------------------------------------------------------------------------------------
 
@@ -286,3 +286,11 @@ class ResponsesRequest(Model):
     prompt_cache_key: Any = None
     prompt: Any = None
     moderation: Any = None
+
+
+class AddressedRequest(ResponsesRequest):
+    """The same by an agent's own URL."""
+
+    model_config = ConfigDict(defer_build=True)
+
+    model: OptionalModel = ""

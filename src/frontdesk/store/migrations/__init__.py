@@ -9,7 +9,7 @@ from sqlalchemy import Connection, inspect, text
 
 from frontdesk.errors import StoreUnavailable
 
-REVISION = "0002"
+REVISION = "0003"
 VERSION_TABLE = "frontdesk_version"  # not Alembic's own name: somebody may give us a database which is not ours alone
 
 

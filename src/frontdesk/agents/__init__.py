@@ -1,0 +1,1 @@
+"""How one writes an agent in Python."""

@@ -1,0 +1,8 @@
+"""What the app lends to skills while it serves."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """Given to each skill's `lifespan`. What is None is not to be had here."""

@@ -1,0 +1,293 @@
+"""Agents written in Python as a backend: they run here, in this process, and their histories are kept in our store.
+
+A thread is a list of stretches, one for each turn: it is written when the turn has ended, whole. So what was cut short
+leaves nothing, but for the steps in which a tool of the agent's own has run: what that did is done, and the model is to
+know of it.
+"""
+
+import json
+import time
+from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
+from contextlib import AsyncExitStack, aclosing
+from dataclasses import dataclass
+from importlib.metadata import version
+
+import structlog
+from pydantic_ai.direct import model_request
+from pydantic_ai.messages import ModelMessage, ModelRequest
+
+from frontdesk.agents.agent import Agent as PythonAgent
+from frontdesk.agents.context import Context, entered
+from frontdesk.agents.hooks import Connection, Failure, Finish, Incoming
+from frontdesk.agents.loading import Agents
+from frontdesk.agents.models import honours
+from frontdesk.agents.services import Services
+from frontdesk.backends.python import history
+from frontdesk.backends.python.course import Course
+from frontdesk.backends.python.failures import failure
+from frontdesk.backends.python.hooks import called
+from frontdesk.backends.python.models import Models
+from frontdesk.errors import AgentNotFound, ConversationNotFound, EndpointNotFound, GatewayError
+from frontdesk.policies.structured import MEND, checked, repair
+from frontdesk.ports import Dropped, Kept, Outcome, Placement, Stretch, Threads
+from frontdesk.turn import (
+    Agent,
+    Batch,
+    Call,
+    Format,
+    Identity,
+    Item,
+    StopReason,
+    Thread,
+    ToolRun,
+    Turn,
+    TurnFinished,
+)
+
+log = structlog.get_logger(__name__)
+
+FILES = frozenset({"text/*", "application/pdf"})
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What waits at the end of a stretch: the caller's calls, their tools by their ids, and the agent who made them."""
+
+    agent: str = ""
+    pending: Mapping[str, str] | None = None
+    cut: bool = False  # the turn did not come to its end
+
+    def text(self) -> str:
+        return json.dumps({"agent": self.agent, "pending": dict(self.pending or {}), "cut": self.cut})
+
+
+def state_of(text: str) -> State:
+    return State(**json.loads(text)) if text else State()
+
+
+class PythonBackend:
+    def __init__(
+        self,
+        source: Agents,
+        threads: Threads,
+        models: Models,
+        *,
+        name: str = "python",
+        silence_seconds: float = 120.0,
+    ) -> None:
+        self._source = source
+        self._threads = threads
+        self._models = models
+        self._name = name
+        self._silence_seconds = silence_seconds
+        self._since = int(time.time())
+        self._cut: dict[str, Course] = {}  # turns that were cut short after something was done, until that is kept
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    async def start(self, services: Services) -> None:
+        """Have the agents' skills at work. Raises AgentError if one cannot begin."""
+        await self._source.start(services)
+
+    # --- who there is ----------------------------------------------------------------------------------------------
+
+    async def agents(self) -> Sequence[Agent]:
+        return [self._described(name, agent) for name, agent in self._source.listed().items()]
+
+    async def find(self, name: str) -> Sequence[Agent]:
+        found = await self._source.find(name)
+        return [self._described(name, found, listed=name in self._source.listed())] if found else []
+
+    def _described(self, name: str, agent: PythonAgent, *, listed: bool = True) -> Agent:
+        return Agent(
+            id=name,
+            name=name,
+            backend=self._name,
+            created=self._since,
+            description=agent.description,
+            tags=tuple(agent.tags),
+            model=self._models.name(agent),
+            honours=honours(self._models.of(agent)),
+            scope=agent.scope,
+            files=FILES,
+            recalls=True,
+            listed=listed,
+        )
+
+    async def hidden(self) -> int:
+        return 0
+
+    async def ping(self) -> str:
+        return f"pydantic-ai {version('pydantic-ai-slim')}"
+
+    # --- threads ---------------------------------------------------------------------------------------------------
+
+    async def open(self, agent: Agent, turn: Turn) -> Thread:
+        return Thread(await self._threads.make(agent.id))
+
+    async def fork(self, agent: Agent, thread: Thread, at: str = "") -> Thread | None:
+        forked = await self._threads.fork(thread.id, at)
+        return Thread(forked) if forked else None
+
+    async def delete(self, agent: Agent, thread: Thread) -> None:
+        await self._threads.delete(thread.id)
+
+    async def calls(self, agent: Agent, thread: Thread) -> Sequence[Call]:
+        stretches = await self._threads.read(thread.id)
+        waiting = state_of(stretches[-1].state).pending if stretches else None
+        return [Call(call_id, name, pending=True) for call_id, name in (waiting or {}).items()]
+
+    async def awaiting(self, agent: Agent, thread: Thread) -> Sequence[ToolRun]:
+        return ()
+
+    # --- turns -----------------------------------------------------------------------------------------------------
+
+    def run(self, turn: Turn, placement: Placement) -> AsyncGenerator[Batch, None]:
+        wanted = turn.options.format
+        if wanted is None or wanted.enforced:
+            return self._run(turn, placement)
+        return checked(self._run(turn, placement), wanted, lambda text: self._mended(placement.agent, wanted, text))
+
+    async def _mended(self, agent: Agent, wanted: Format, text: str) -> str:
+        """An answer as it was wanted, by the agent's model alone: empty if that fails too."""
+        try:
+            return await self.generate(agent, f"{MEND}\n\n{repair(text, wanted)}")
+        except GatewayError as error:
+            log.warning("an answer could not be made JSON", agent=agent.name, error=error.message)
+            return ""
+
+    async def _run(self, turn: Turn, placement: Placement) -> AsyncGenerator[Batch, None]:
+        """Raises GatewayError. What of a turn that was cut short is to stay, is stored before it is left."""
+        async with AsyncExitStack() as held:
+            course = await self._course(turn, placement, held)
+            entered(course.context)
+            hooks = course.agent.parts.hooks
+            ended = False
+            try:
+                await called(hooks, Connection(turn))
+                yield ()
+                async with aclosing(course.batches()) as batches:
+                    async for batch in batches:
+                        yield batch
+                stop = course.stop or StopReason.STOP
+                await self._keep(course, placement, course.new)
+                await called(hooks, Finish(stop, course.usage))
+                ended = True
+                yield (TurnFinished(stop, course.usage, mark=turn.id),)
+            except BaseException as error:
+                if not ended:
+                    await self._cut_short(course, error)
+                if isinstance(error, GatewayError) or not isinstance(error, Exception):
+                    raise
+                ours = failure(error, untouched=not (course.outputs or course.spoke))
+                log.warning("a turn failed", turn=turn.id, agent=course.agent.name, error=repr(error)[:500])
+                raise ours from error
+
+    async def _course(self, turn: Turn, placement: Placement, held: AsyncExitStack) -> Course:
+        stretches = await self._threads.read(placement.thread.id)
+        if stretches is None:
+            raise ConversationNotFound("The conversation's history is not there any more.")
+        state = state_of(stretches[-1].state if stretches else "")
+        past = [message for each in stretches for message in history.messages_of(each.messages)]
+        answers = bool(state.pending)
+        agent = await self._held(state.agent if answers and state.agent else placement.agent.id, held)
+        context = Context(agent.name, turn, placement.thread.id)
+        incoming = await called(agent.parts.hooks, Incoming(placement.deliver))
+        new = history.told(
+            incoming.items,
+            state.pending or {},
+            instructions=placement.instructions,
+            closing=placement.closing,
+        )
+        return Course(
+            agent=agent,
+            context=context,
+            turn=turn,
+            messages=[*past, *new],
+            fresh=len(past),
+            model=self._models.of,
+            find=lambda name: self._found(name, held),
+            silence_seconds=self._silence_seconds,
+            overlay=placement.overlay,
+        )
+
+    async def _held(self, name: str, held: AsyncExitStack) -> PythonAgent:
+        found = await self._found(name, held)
+        if found is None:
+            raise AgentNotFound(f"There is no agent {name[:200]!r} here any more.", param="model")
+        return found
+
+    async def _found(self, name: str, held: AsyncExitStack) -> PythonAgent | None:
+        found = await self._source.find(name)
+        if found:
+            await held.enter_async_context(self._source.hold(found))
+        return found
+
+    async def _keep(self, course: Course, placement: Placement, messages: Sequence[ModelMessage]) -> None:
+        """A request that stands alone leaves nothing, unless it waits for the caller's answer."""
+        if placement.identity is Identity.STATELESS and not course.pending:
+            return
+        state = State(course.agent.name, course.pending).text() if course.pending else ""
+        stretch = Stretch(course.turn.id, history.text_of(messages), state)
+        await self._threads.append(placement.thread.id, stretch)
+
+    async def _cut_short(self, course: Course, error: BaseException) -> None:
+        """What it leaves is kept when that is asked for: until then whoever has cut it short may do so again."""
+        if course.outputs:
+            self._cut[course.turn.id] = course
+        try:
+            await called(course.agent.parts.hooks, Failure(error))
+        except GatewayError as failed:  # the turn has failed already
+            log.warning("a hook failed", turn=course.turn.id, error=failed.message)
+
+    def run_id(self, turn_id: str) -> str:
+        return ""
+
+    async def cancel(self, turn: Turn, placement: Placement) -> tuple[Item, ...]:
+        return await self.dropped(turn.id, placement)
+
+    async def dropped(self, turn_id: str, placement: Placement) -> tuple[Item, ...]:
+        """What was done stays in the thread; where nothing was, nothing stays."""
+        course = self._cut.pop(turn_id, None)
+        if course is None:
+            return placement.deliver
+        stretch = Stretch(turn_id, history.text_of(course.salvage()), State(cut=True).text())
+        await self._threads.append(placement.thread.id, stretch)
+        return ()
+
+    async def outcome(
+        self, turn_id: str, agent: Agent, thread: Thread, run_id: str = "", call_ids: Collection[str] = ()
+    ) -> Outcome:
+        """Whoever asks knows that nobody is at work on it: its process is gone."""
+        stretch = await self._threads.find(thread.id, turn_id)
+        if stretch is None:
+            return Dropped()
+        state, messages = state_of(stretch.state), history.messages_of(stretch.messages)
+        pending = state.pending or {}
+        stop = StopReason.TOOL_CALLS if pending else history.stop_of(messages)
+        if messages and isinstance(messages[-1], ModelRequest) and not pending and not state.cut:
+            stop = StopReason.LENGTH
+        reply = history.reply_of(messages, pending)
+        return Kept(reply, stop, history.usage_of(messages), complete=not state.cut, mark=turn_id)
+
+    async def stop(self, turn_id: str, agent: Agent, thread: Thread, run_id: str = "") -> None:
+        return None
+
+    async def generate(self, agent: Agent, prompt: str) -> str:
+        found = await self._source.find(agent.id)
+        if found is None:
+            raise EndpointNotFound("The agent is not there any more.")
+        try:
+            answer = await model_request(self._models.of(found), [ModelRequest.user_text_prompt(prompt)])
+        except Exception as error:
+            raise failure(error, untouched=True) from error
+        return answer.text or ""
+
+    async def sweep(self) -> int:
+        return await self._threads.sweep()
+
+    async def aclose(self) -> None:
+        await self._source.stop()
+        await self._models.aclose()

@@ -1,0 +1,281 @@
+"""One turn of a Python agent: its runs, one for each agent that it is handed to, as one stream of events.
+
+Pydantic AI loops over the calls of the model and runs the agent's own tools. What ends a run here: an answer, calls
+which the caller has to run, a handoff, or the limit of steps.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, aclosing
+from dataclasses import dataclass, field, replace
+from functools import cache
+from typing import Any, cast
+
+from pydantic_ai import Agent as Engine
+from pydantic_ai.capabilities import AbstractCapability
+from pydantic_ai.exceptions import UsageLimitExceeded
+from pydantic_ai.messages import (
+    FunctionToolResultEvent,
+    ModelMessage,
+    ModelResponse,
+    ToolCallPart,
+    ToolReturnPart,
+)
+from pydantic_ai.models import Model, ModelRequestContext
+from pydantic_ai.run import AgentRun
+from pydantic_ai.settings import ModelSettings
+from pydantic_ai.tools import DeferredToolRequests, RunContext
+from pydantic_ai.usage import RunUsage, UsageLimits
+from pydantic_core import to_json
+
+from frontdesk.agents.agent import Agent
+from frontdesk.agents.context import Context
+from frontdesk.agents.handoffs import Handoff
+from frontdesk.agents.hooks import AfterModelCall, BeforeModelCall, Chunk, HandingOver
+from frontdesk.agents.models import held, settings
+from frontdesk.backends.python import history
+from frontdesk.backends.python.hooks import called
+from frontdesk.backends.python.toolset import (
+    OwnTools,
+    StepEnders,
+    Without,
+    callers,
+    transfer_definition,
+    transfers,
+)
+from frontdesk.backends.python.translate import Translator
+from frontdesk.errors import AgentTimeout
+from frontdesk.turn import (
+    Batch,
+    Event,
+    StopReason,
+    TextDelta,
+    ToolRunFinished,
+    Turn,
+    Usage,
+)
+
+NOBODY = "Nobody can approve of this call here."
+
+Lookup = Callable[[str], Awaitable[Agent | None]]
+"""Finds an agent which a handoff names."""
+
+
+@dataclass
+class Course:
+    """`messages` is the whole thread; those from `fresh` on are this turn's. It ends with `stop` set, and where the
+    caller has to run tools, with those calls in `pending`: their names by their ids."""
+
+    agent: Agent
+    context: Context
+    turn: Turn
+    messages: list[ModelMessage]
+    fresh: int
+    model: Callable[[Agent], Model]
+    find: Lookup
+    silence_seconds: float
+    overlay: str = ""
+    stop: StopReason | None = None
+    pending: dict[str, str] = field(default_factory=dict[str, str])
+    spoke: bool = False
+    outputs: dict[str, ToolReturnPart] = field(default_factory=dict[str, ToolReturnPart])  # what its own tools gave
+    _usage: RunUsage = field(default_factory=RunUsage)
+
+    # --- what there is to keep -------------------------------------------------------------------------------------
+
+    @property
+    def new(self) -> Sequence[ModelMessage]:
+        return self.messages[self.fresh :]
+
+    def salvage(self) -> Sequence[ModelMessage]:
+        """What of a turn that was cut short is to stay: its steps up to the last one in which something was done."""
+        return history.closed(self.new, self.outputs) if self.outputs else ()
+
+    @property
+    def usage(self) -> Usage:
+        return history.usage_of(self.new)
+
+    # --- its way ---------------------------------------------------------------------------------------------------
+
+    async def batches(self) -> AsyncGenerator[Batch, None]:
+        """What the agent says, but for the end of the turn. Raises what Pydantic AI raises, and GatewayError."""
+        translator = Translator({tool.name for tool in self.turn.tools})
+        while self.stop is None:
+            async with aclosing(self._run(translator)) as run:
+                async for batch in run:
+                    self.spoke = True
+                    yield batch
+
+    async def _run(self, translator: Translator) -> AsyncGenerator[Batch, None]:
+        """The turn of the agent who is at work, to its answer, or to what it cannot do alone."""
+        handoffs = transfers(self.agent.parts.handoffs, self.context, {tool.name for tool in self.turn.tools})
+        async with AsyncExitStack() as stack:
+            run = await self._begun(handoffs, stack)
+            try:
+                async for node in run:
+                    if Engine.is_model_request_node(node):
+                        translator.step()
+                    elif not Engine.is_call_tools_node(node):
+                        continue
+                    elif history.is_silent(node.model_response):  # which is an answer too: nobody asks again
+                        self.stop = history.stop_of([node.model_response])
+                        break
+                    async with node.stream(run.ctx) as stream, aclosing(self._heard(stream, translator)) as events:
+                        async for event in events:
+                            yield (event,)
+            except UsageLimitExceeded:
+                self.stop = StopReason.LENGTH
+            finally:
+                self.messages = run.all_messages()
+        if run.result:
+            for batch in await self._after(run.result.output, handoffs):
+                yield batch
+
+    async def _begun(self, handoffs: Mapping[str, Handoff], stack: AsyncExitStack) -> AgentRun[Any, Any]:
+        agent, turn, context = self.agent, self.turn, self.context
+        engine, model = agent.engine or bare(), self.model(agent)
+        context.agent = agent.name
+        taken = {tool.name for tool in turn.tools}
+        enders = [*callers(turn.tools), *(transfer_definition(name, each) for name, each in handoffs.items())]
+        ours = [OwnTools(agent.parts, context, taken, self.outputs), StepEnders(enders)]
+        if agent.engine and taken:
+            kept = [Without(each, taken) for each in engine.toolsets]
+            stack.enter_context(engine.override(tools=[], toolsets=[*kept, *ours]))
+        return await stack.enter_async_context(
+            engine.iter(
+                message_history=self.messages,
+                model=model,
+                output_type=[engine.output_type, DeferredToolRequests],
+                instructions=await self._instructions(agent),
+                deps=agent.deps(context) if agent.deps else None,
+                model_settings=wishes(agent, turn, model),
+                usage=self._usage,
+                usage_limits=UsageLimits(request_limit=agent.max_steps),
+                toolsets=ours,
+                capabilities=[Watch(self)],
+                infer_name=False,
+            )
+        )
+
+    async def _heard(self, stream: AsyncIterable[Any], translator: Translator) -> AsyncGenerator[Event, None]:
+        """One step of the engine, in our words. Raises AgentTimeout."""
+        hooks, events = self.agent.parts.hooks, aiter(stream)
+        listens = Chunk in hooks
+        while True:
+            try:
+                async with asyncio.timeout(self.silence_seconds):
+                    event = await anext(events)
+            except StopAsyncIteration:
+                return
+            except TimeoutError as error:
+                raise AgentTimeout(f"The agent gave no sign of work for {self.silence_seconds:g} seconds.") from error
+            if type(event) is FunctionToolResultEvent:
+                self.outputs.setdefault(event.tool_call_id, event.part)
+            said = translator(event)
+            if listens and type(said) is TextDelta:
+                changed = await called(hooks, Chunk(said.text))
+                said = replace(said, text=changed.text) if changed.text else None
+            if said:
+                yield said
+
+    async def _instructions(self, agent: Agent) -> str:
+        """The agent's own, what its prompts add for this caller, and what the caller says for this turn."""
+        prompts = [each for each in agent.parts.prompts if self.context.principal.holds(each.scope)]
+        texts = [agent.instructions, *[await each.run(self.context) for each in prompts]]
+        return "\n\n".join(text for text in (*texts, self.overlay) if text)
+
+    # --- after a run -----------------------------------------------------------------------------------------------
+
+    async def _after(self, output: Any, handoffs: Mapping[str, Handoff]) -> Sequence[Batch]:
+        """What a run has come to: an answer, calls that wait, or another agent to go on with."""
+        if not isinstance(output, DeferredToolRequests):
+            self.stop = history.stop_of(self.messages)
+            # A plain agent's own structured output comes by a call, and nobody has seen it yet.
+            return () if isinstance(output, str) else [(TextDelta(to_json(output, fallback=str).decode(), "output"),)]
+        for call in output.approvals:
+            history.add(self.messages, ToolReturnPart(call.tool_name, NOBODY, call.tool_call_id, outcome="denied"))
+        moves = [call for call in output.calls if call.tool_name in handoffs]
+        self.pending = {call.tool_call_id: call.tool_name for call in output.calls if call not in moves}
+        if self.pending:
+            self.stop = StopReason.TOOL_CALLS
+        for call in moves[1:]:
+            self._answer(call, "The conversation was handed over to another agent in the same step.")
+        return await self._moved(moves[0], handoffs[moves[0].tool_name]) if moves else ()
+
+    async def _moved(self, call: ToolCallPart, handoff: Handoff) -> Sequence[Batch]:
+        said, failed = await self._hand_over(handoff)
+        self._answer(call, said, failed=failed)
+        return [(ToolRunFinished(call.tool_call_id, said, failed),)]
+
+    def _answer(self, call: ToolCallPart, said: str, *, failed: bool = False) -> None:
+        outcome = "failed" if failed else "success"
+        history.add(self.messages, ToolReturnPart(call.tool_name, said, call.tool_call_id, outcome=outcome))
+
+    async def _hand_over(self, handoff: Handoff) -> tuple[str, bool]:
+        """What the model is told of it, and whether it failed. From here on the other agent is at work."""
+        target = await self.find(handoff.name) if isinstance(handoff.target, str) else handoff.target
+        if target is None:
+            return f"There is no agent {handoff.name!r} to hand over to.", True
+        if not self.context.principal.holds(target.scope) or not self.context.principal.may_use(target.name):
+            return f"This caller may not use {handoff.name!r}.", True
+        await called(self.agent.parts.hooks, HandingOver(self.agent.name, target.name))
+        self.agent = target
+        return f"The conversation is yours now, {target.name}.", False
+
+
+@cache
+def bare() -> Engine[Any, str]:
+    """The engine of all agents that bring none: whatever is theirs is handed to each run."""
+    return Engine(name="frontdesk")
+
+
+# --- what the engine calls ---------------------------------------------------------------------------------------
+
+
+@dataclass
+class Watch(AbstractCapability[Any]):
+    """Stands beside each call of the model: the agent's hooks, the form of the answer, the usage so far."""
+
+    course: Course
+
+    async def before_model_request(
+        self, ctx: RunContext[Any], request_context: ModelRequestContext
+    ) -> ModelRequestContext:
+        course = self.course
+        hooks = course.agent.parts.hooks
+        if BeforeModelCall in hooks:
+            moment = await called(hooks, BeforeModelCall(tuple(request_context.messages), ctx.run_step))
+            request_context = replace(request_context, messages=list(moment.messages))
+        wanted = course.turn.options.format
+        if wanted and wanted.enforced:
+            parameters = held(request_context.model_request_parameters, wanted)
+            request_context = replace(request_context, model_request_parameters=parameters)
+        if course.turn.options.must_call:
+            choice = ModelSettings(tool_choice=[tool.name for tool in course.turn.tools])
+            wished = cast("ModelSettings", {**(request_context.model_settings or {}), **choice})
+            request_context = replace(request_context, model_settings=wished)
+        return request_context
+
+    async def after_model_request(
+        self, ctx: RunContext[Any], *, request_context: ModelRequestContext, response: ModelResponse
+    ) -> ModelResponse:
+        course = self.course
+        course.context.usage = usage_of(ctx.usage)
+        await called(course.agent.parts.hooks, AfterModelCall(response, course.context.usage))
+        return response
+
+
+def wishes(agent: Agent, turn: Turn, model: Model) -> ModelSettings:
+    """The agent's settings, and over them the caller's."""
+    asked = {**(agent.settings or {}), **settings(turn.options, model)}
+    return cast("ModelSettings", asked)
+
+
+def usage_of(usage: RunUsage) -> Usage:
+    return Usage(
+        input_tokens=usage.input_tokens,
+        output_tokens=usage.output_tokens,
+        cached_tokens=usage.cache_read_tokens,
+        cache_write_tokens=usage.cache_write_tokens,
+        reasoning_tokens=usage.details.get("reasoning_tokens", 0),
+    )

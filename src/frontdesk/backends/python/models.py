@@ -1,0 +1,43 @@
+"""The language models of the agents: made when an agent is first used, one for all its turns."""
+
+from collections.abc import Mapping
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from pydantic_ai.models import Model
+
+from frontdesk.agents.agent import Agent
+from frontdesk.agents.errors import AgentError
+from frontdesk.agents.models import Account, build, close
+
+
+class Models:
+    def __init__(self, providers: Mapping[Any, Account]) -> None:
+        self._providers: Mapping[str, Account] = providers
+        self._models: WeakKeyDictionary[Agent, Model] = WeakKeyDictionary()
+
+    def of(self, agent: Agent) -> Model:
+        """Raises AgentError where it cannot be had: without a key, say."""
+        if agent not in self._models:
+            self._models[agent] = self._made(agent)
+        return self._models[agent]
+
+    def check(self, agent: Agent) -> None:
+        """Raises AgentError, before anybody asks for the agent."""
+        self.of(agent)
+
+    def _made(self, agent: Agent) -> Model:
+        if agent.engine and not agent.models:
+            if isinstance(agent.engine.model, Model):
+                return agent.engine.model
+            raise AgentError(f"The agent {agent.name!r} has no model of its own: give its pydantic_ai.Agent one.")
+        return build(agent.models, api_key=agent.api_key, base_url=agent.base_url, providers=self._providers)
+
+    def name(self, agent: Agent) -> str:
+        """As it is written, where it is."""
+        first = next(iter(agent.models), None) or self.of(agent)
+        return first if isinstance(first, str) else first.model_name
+
+    async def aclose(self) -> None:
+        for model in self._models.values():
+            await close(model)

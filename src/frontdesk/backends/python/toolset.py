@@ -1,0 +1,168 @@
+"""The tools of a turn, as Pydantic AI's toolsets: the agent's own, which run here, and those which end the step.
+
+Whether a caller may use a tool is looked at when it is listed, and again when it runs.
+"""
+
+import asyncio
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import structlog
+from pydantic_ai.exceptions import ApprovalRequired, CallDeferred, ModelRetry, ToolFailed
+from pydantic_ai.messages import ToolReturnPart
+from pydantic_ai.tools import RunContext, ToolDefinition
+from pydantic_ai.toolsets import AbstractToolset, ExternalToolset, ToolsetTool
+
+from frontdesk.agents.agent import Parts
+from frontdesk.agents.context import Context
+from frontdesk.agents.handoffs import Handoff
+from frontdesk.agents.hooks import AfterToolCall, BeforeToolCall
+from frontdesk.agents.tools import Tool
+from frontdesk.backends.python.hooks import called
+from frontdesk.errors import GatewayError
+from frontdesk.turn import Tool as CallersTool
+
+log = structlog.get_logger(__name__)
+
+
+class OwnTools(AbstractToolset[Any]):
+    """The agent's own tools, as one caller may use them. `taken`: names which the caller's tools have in this turn.
+
+    `outputs` are those of calls that have run, by their ids: what has had its effect is known, also where the step
+    was cut short.
+    """
+
+    def __init__(
+        self, parts: Parts, context: Context, taken: Collection[str], outputs: dict[str, ToolReturnPart]
+    ) -> None:
+        self._parts = parts
+        self._context = context
+        self._taken = taken
+        self._outputs = outputs
+
+    @property
+    def id(self) -> str | None:
+        return "own"
+
+    def _usable(self) -> dict[str, Tool]:
+        found: dict[str, Tool] = {}
+        for tool in self._parts.now():
+            if tool.name not in self._taken and self._context.principal.holds(tool.scope):
+                found[tool.name] = tool
+        return found
+
+    async def get_tools(self, ctx: RunContext[Any]) -> dict[str, ToolsetTool[Any]]:
+        return {
+            name: ToolsetTool(
+                toolset=self, tool_def=tool.definition, max_retries=tool.retries, args_validator=tool.validator
+            )
+            for name, tool in self._usable().items()
+        }
+
+    async def call_tool(
+        self, name: str, tool_args: dict[str, Any], ctx: RunContext[Any], tool: ToolsetTool[Any]
+    ) -> Any:
+        own = self._usable().get(name)
+        if own is None:
+            raise ToolFailed(f"There is no tool {name!r} for this caller.")
+        number = ctx.tool_call_id or ""
+        try:
+            output = await self._run(own, number, tool_args)
+        except ToolFailed as error:
+            self._outputs[number] = ToolReturnPart(name, error.message, number, outcome="failed")
+            raise
+        self._outputs[number] = ToolReturnPart(name, output, number)
+        return output
+
+    async def _run(self, tool: Tool, number: str, arguments: dict[str, Any]) -> Any:
+        """Raises ToolFailed, ModelRetry, GatewayError."""
+        hooks = self._parts.hooks
+        before = await called(hooks, BeforeToolCall(number, tool.name, arguments))
+        failed: ToolFailed | None = None
+        output: Any = None
+        try:
+            async with asyncio.timeout(tool.timeout_seconds):
+                output = await tool.run(before.arguments)
+        except TimeoutError:
+            failed = ToolFailed(f"The tool {tool.name!r} did not answer within {tool.timeout_seconds:g} seconds.")
+        except ToolFailed as error:
+            failed = error
+        except (ModelRetry, GatewayError, CallDeferred, ApprovalRequired):
+            raise
+        except Exception as error:
+            log.warning("a tool failed", tool=tool.name, error=repr(error))
+            failed = ToolFailed(f"{type(error).__name__}: {error}")
+        told = failed.message if failed else output
+        after = await called(hooks, AfterToolCall(number, tool.name, before.arguments, told, failed is not None))
+        if failed:
+            raise failed if after.output == failed.message else ToolFailed(str(after.output))
+        return after.output
+
+
+@dataclass(frozen=True)
+class Lenient:
+    """The caller's tools are called with whatever the model has written: it is theirs to say what is wrong with it."""
+
+    def validate_json(self, input: str | bytes | bytearray, **_: Any) -> Any:
+        return {}
+
+    def validate_python(self, input: Any, **_: Any) -> Any:
+        return {}
+
+
+class StepEnders(ExternalToolset[Any]):
+    """Tools which are not run in the step that calls them: the caller's, and handing over to another agent."""
+
+    def __init__(self, definitions: Sequence[ToolDefinition]) -> None:
+        super().__init__(list(definitions), id="step-enders")
+
+    async def get_tools(self, ctx: RunContext[Any]) -> dict[str, ToolsetTool[Any]]:
+        tools = await super().get_tools(ctx)
+        return {name: replace(tool, args_validator=Lenient()) for name, tool in tools.items()}
+
+
+class Without(AbstractToolset[Any]):
+    """A toolset of a plain agent's, without the names which the caller's tools have taken."""
+
+    def __init__(self, wrapped: AbstractToolset[Any], taken: Collection[str]) -> None:
+        self._wrapped = wrapped
+        self._taken = taken
+
+    @property
+    def id(self) -> str | None:
+        return self._wrapped.id
+
+    async def get_tools(self, ctx: RunContext[Any]) -> dict[str, ToolsetTool[Any]]:
+        tools = await self._wrapped.get_tools(ctx)
+        return {name: tool for name, tool in tools.items() if name not in self._taken}
+
+    async def call_tool(
+        self, name: str, tool_args: dict[str, Any], ctx: RunContext[Any], tool: ToolsetTool[Any]
+    ) -> Any:
+        return await tool.toolset.call_tool(name, tool_args, ctx, tool)
+
+
+def callers(tools: Iterable[CallersTool]) -> list[ToolDefinition]:
+    return [
+        ToolDefinition(
+            name=tool.name,
+            description=tool.description or None,
+            parameters_json_schema=dict(tool.parameters) or {"type": "object", "properties": {}},
+            strict=tool.strict or None,
+        )
+        for tool in tools
+    ]
+
+
+def transfers(handoffs: Iterable[Handoff], context: Context, taken: Collection[str]) -> Mapping[str, Handoff]:
+    """The handoffs this caller may cause, by the names of their tools."""
+    usable = (each for each in handoffs if context.principal.holds(each.scope))
+    return {each.tool_name: each for each in usable if each.tool_name not in taken}
+
+
+def transfer_definition(name: str, handoff: Handoff) -> ToolDefinition:
+    description = handoff.description or f"Hand this conversation over to {handoff.name}, who answers in your place."
+    return ToolDefinition(
+        name=name, description=description, parameters_json_schema={"type": "object", "properties": {}}
+    )
