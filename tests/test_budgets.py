@@ -1,7 +1,6 @@
 """What may be spent, and what happens when it is. Before a fake Letta whose turns take 10 tokens each."""
 
 import asyncio
-import signal
 from collections import Counter
 from collections.abc import AsyncGenerator, Generator, Sequence
 from contextlib import AsyncExitStack
@@ -119,12 +118,14 @@ async def test_responses_are_refused_alike(fake: FakeLetta, tmp_path: Path) -> N
             async for _ in await client.responses.retrieve(later.id, stream=True):
                 pass
             kept: Any = await client.responses.retrieve(later.id)
-            assert (kept.status, kept.error.code) == ("failed", "insufficient_budget")
+            assert kept.status == "failed"
+            assert "used up" in kept.error.message
         assert len(fake.visits) == 1
         await gateway.idle()
 
 
 async def test_a_request_for_a_longer_answer_than_the_budget_allows_says_so(fake: FakeLetta, tmp_path: Path) -> None:
+    fake.rows[0] |= {"model_settings": {"provider_type": "openai"}}
     with gateway_of(fake, tmp_path, budget("500 tokens")) as gateway:
         async with gateway.client() as client:
             for most in (500, 10**9, 2**63 - 1):
@@ -176,8 +177,9 @@ async def test_nor_do_two_servers_on_one_store(fake: FakeLetta, tmp_path: Path) 
         tasks = [asyncio.create_task(each) for each in running]
         await eventually(lambda: fake.open_streams == 7)
         error = await failure(clients[0], **asking())
+        assert isinstance(error, openai.APIStatusError)
         assert "set aside for other turns" in error.message
-        assert int(error.response.headers["retry-after"]) == 2  # pyright: ignore[reportAttributeAccessIssue]
+        assert error.response.headers["retry-after"] == "2"
         fake.gate.set()
         done = await asyncio.gather(*tasks, return_exceptions=True)
     assert sum(isinstance(each, openai.APIStatusError) for each in done) == 3
@@ -355,10 +357,7 @@ async def test_a_free_model_takes_nothing(fake: FakeLetta, tmp_path: Path) -> No
 # --- when a process ends ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
-async def test_what_a_process_held_when_it_ended_is_settled_by_the_next(
-    fake: FakeLetta, tmp_path: Path, how: int
-) -> None:
+async def test_what_a_process_held_when_it_ended_is_settled_by_the_next(fake: FakeLetta, tmp_path: Path) -> None:
     environment = {
         "FRONTDESK_BUDGETS": '[{"name": "daily", "limit": "100 tokens", "reserve": "100 tokens"}]',
         "FRONTDESK_SHUTDOWN_SECONDS": "0",
@@ -367,7 +366,7 @@ async def test_what_a_process_held_when_it_ended_is_settled_by_the_next(
         async with openai_of(process) as client:
             response = await client.responses.create(model="Milo", input="#held#", background=True)
         await eventually(lambda: fake.visits)
-        process.popen.send_signal(how)
+        process.popen.terminate()
         process.popen.wait(30)
     assert [held for _, _, held in await books(tmp_path)] == [100]
     calls = [{"prompt_tokens": 30, "completion_tokens": 12}]

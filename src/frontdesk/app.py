@@ -59,10 +59,12 @@ from frontdesk.protocols.responses import routes as responses_routes
 from frontdesk.protocols.responses.routes import Responses
 from frontdesk.store.budgets import StoredAccounts
 from frontdesk.store.database import Database
+from frontdesk.store.memories import StoredMemories
 from frontdesk.store.threads import StoredThreads
 from frontdesk.turn import Image
 
 if TYPE_CHECKING:
+    from frontdesk.agents.agent import Agent as PythonAgent
     from frontdesk.agents.services import Services
     from frontdesk.backends.python import PythonBackend
 
@@ -169,7 +171,7 @@ def create_app(settings: Settings) -> ASGIApp:
     async def lifespan(_: FastAPI) -> AsyncGenerator[None, None]:
         await database.start()
         if python:
-            await python.start(services())
+            await python.start(services(database))
         await owners.start()
         directory.start()
         housekeeping.start()
@@ -194,7 +196,7 @@ def create_app(settings: Settings) -> ASGIApp:
             conversations.router(archive, entrance, responses), prefix=prefix, include_in_schema=bool(prefix)
         )
         app.include_router(about.router(directory, gateway, metrics), prefix=prefix, include_in_schema=not prefix)
-    own: Own = Nothing()
+    own = endpoints(python, entrance) if python else Nothing()
     app.include_router(agents.router(directory, rules(settings), desk.mode_for, own))
     app.router.routes.append(Route("/mcp", mcp, methods=["POST"]))
     for path in ("/a2a/{rest:path}", CARD, f"/agents/{{rest:path}}{CARD}"):
@@ -259,24 +261,37 @@ def python_backend(settings: Settings, database: Database) -> "PythonBackend":
     """Imported here: Pydantic AI takes more than a second, and many servers have no such agents."""
     from frontdesk.agents.loading import Agents
     from frontdesk.backends.python import Models, PythonBackend
+    from frontdesk.protocols.endpoints import mounted
 
     models = Models(settings.providers)
+
+    def check(agent: "PythonAgent") -> None:
+        models.check(agent)
+        mounted(agent.parts.endpoints)
+
     source = Agents(
         settings.agents,
         settings.agents_dir,
         settings.agents_resolver,
         settings.agents_resolver_seconds,
         scopes=settings.scopes,
-        check=models.check,
+        check=check,
     )
     return PythonBackend(source, StoredThreads(database), models, silence_seconds=settings.silence_seconds)
 
 
-def services() -> "Services":
+def endpoints(python: "PythonBackend", entrance: Front) -> Own:
+    """The HTTP endpoints of Python agents."""
+    from frontdesk.protocols.endpoints import Endpoints
+
+    return Endpoints({python.name: python.endpoints}, entrance)
+
+
+def services(database: Database) -> "Services":
     """What the skills of Python agents are lent."""
     from frontdesk.agents.services import Services
 
-    return Services()
+    return Services(memories=StoredMemories(database))
 
 
 def front(settings: Settings, images: ImageFetcher) -> Front:

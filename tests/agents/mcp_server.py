@@ -1,7 +1,8 @@
-"""An MCP server made with the official SDK: over stdio when it is run, over HTTP for tests that serve its app."""
+"""An MCP server made with the official SDK, for tests to serve, or to run: over stdio, or `http PORT`, `sse PORT`."""
 
 import asyncio
 import os
+import sys
 from typing import Any
 
 from mcp.server.mcpserver import Context, Image, MCPServer
@@ -89,4 +90,10 @@ def build() -> MCPServer:
 
 
 if __name__ == "__main__":
-    build().run("stdio")
+    match sys.argv[1:]:
+        case ["http", port]:
+            build().run("streamable-http", port=int(port))
+        case ["sse", port]:
+            build().run("sse", port=int(port))
+        case _:
+            build().run("stdio")

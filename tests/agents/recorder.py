@@ -23,6 +23,11 @@ CHAT = {
     "choices": [CHOICE],
     "usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2},
 }
+CHUNK = {
+    **WHOLE,
+    "object": "chat.completion.chunk",
+    "choices": [{"index": 0, "finish_reason": "stop", "delta": {"role": "assistant", "content": SAID}}],
+}
 MESSAGE: dict[str, Any] = {
     "id": "msg_1",
     "type": "message",
@@ -86,6 +91,12 @@ ANSWERS: dict[str, Any] = {
 }
 
 
+def stream(path: str) -> str:
+    if not path.endswith("/v1/messages"):
+        return f"data: {json.dumps(CHUNK)}\n\ndata: [DONE]\n\n"
+    return "".join(f"event: {event['type']}\ndata: {json.dumps(event)}\n\n" for event in MESSAGE_EVENTS)
+
+
 @dataclass(frozen=True)
 class Seen:
     path: str
@@ -116,9 +127,8 @@ class Recorder:
             raise web.HTTPTemporaryRedirect(f"{self.elsewhere}{http.path_qs}")
         if self.status != 200:
             return web.json_response({"error": {"message": "No."}}, status=self.status)
-        if http.path.endswith("/v1/messages") and body.get("stream"):  # what is short is streamed all the same
-            events = (f"event: {event['type']}\ndata: {json.dumps(event)}\n\n" for event in MESSAGE_EVENTS)
-            return web.Response(text="".join(events), content_type="text/event-stream")
+        if body.get("stream"):
+            return web.Response(text=stream(http.path), content_type="text/event-stream")
         return web.json_response(next(answer for end, answer in ANSWERS.items() if http.path.endswith(end)))
 
 

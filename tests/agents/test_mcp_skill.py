@@ -6,7 +6,8 @@ import socket
 import sys
 import time
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping
-from contextlib import AbstractContextManager, ExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -42,12 +43,6 @@ async def until(true: Callable[[], Any]) -> None:
         await asyncio.sleep(0.01)
 
 
-@contextmanager
-def no_server() -> Generator[MCP]:
-    with on_http(build().sse_app()) as url:
-        yield MCP(f"{url}/sse", name="t")
-
-
 def skill_over(transport: str, running: ExitStack, **options: Any) -> MCP:
     match transport:
         case "stdio":
@@ -62,7 +57,7 @@ def skill_over(transport: str, running: ExitStack, **options: Any) -> MCP:
 @pytest.fixture(params=["stdio", "http", "stateless http", "sse"])
 def over(request: pytest.FixtureRequest) -> Generator[Callable[..., MCP]]:
     with ExitStack() as running:
-        yield lambda **options: skill_over(request.param, running, **options)
+        yield partial(skill_over, request.param, running)
 
 
 @pytest.fixture(scope="module")
@@ -179,26 +174,38 @@ async def test_a_server_that_is_down_at_the_start_keeps_nobody_from_starting_and
             assert await tools()["t_add"].run({"a": 1, "b": 2}) == 3
 
 
-@pytest.mark.parametrize("path", ["mcp", "sse"])
-async def test_while_a_server_is_away_the_model_is_told_so_and_its_return_is_noticed(path: str) -> None:
-    port = free_port()
-
-    def serve() -> AbstractContextManager[str]:
-        fresh = build()
-        return on_http(fresh.sse_app() if path == "sse" else fresh.streamable_http_app(), port)
-
-    with serve() as url:
-        skill = MCP(f"{url}/{path}", name="t")
-        lifespan = skill.lifespan(Services())
-        await lifespan.__aenter__()
+@asynccontextmanager
+async def in_a_process(transport: str, port: int) -> AsyncGenerator[None]:
+    """A server that is killed at the end of the block. Ready when it takes connections."""
+    process = await asyncio.create_subprocess_exec(*COMMAND, transport, str(port))
     try:
-        add = next(tool for tool in skill.tools() if tool.name == "t_add")
+        while True:
+            with suppress(ConnectionRefusedError):
+                _, writer = await asyncio.open_connection("127.0.0.1", port)
+                writer.close()
+                break
+            await asyncio.sleep(0.01)
+        yield
+    finally:
+        process.kill()
+        await process.wait()
+
+
+@pytest.mark.parametrize("transport", ["http", "sse"])
+async def test_while_a_server_is_away_the_model_is_told_so_and_its_return_is_noticed(transport: str) -> None:
+    port = free_port()
+    path = "sse" if transport == "sse" else "mcp"
+    async with AsyncExitStack() as stack:
+        async with in_a_process(transport, port):
+            skill = MCP(f"http://127.0.0.1:{port}/{path}", name="t")
+            tools = await stack.enter_async_context(connected(skill))
+            add = tools()["t_add"]
+            assert await add.run({"a": 1, "b": 2}) == 3
         with pytest.raises(ToolFailed, match="cannot be reached"):
             await add.run({"a": 1, "b": 2})
-        with serve():
+        assert "t_add" in tools()
+        async with in_a_process(transport, port):
             assert await add.run({"a": 1, "b": 2}) == 3
-    finally:
-        await lifespan.__aexit__(None, None, None)
 
 
 async def test_a_process_that_ends_is_started_anew() -> None:
@@ -340,7 +347,6 @@ HOSTILE = [
     Offered(name="laughing", input_schema=laughing()),
     Offered(name="dangling", input_schema=schema(properties={"a": {"$ref": "#/$defs/nowhere"}})),
     Offered(name="crooked", input_schema=schema(properties=["a"])),
-    Offered(name="scalar", input_schema={"type": "string"}),
 ]
 
 
@@ -365,7 +371,7 @@ async def test_names_descriptions_and_schemas_are_bounded_and_what_cannot_be_rea
     assert len(found["evil_talkative"].definition.description or "") == 1024
     assert (found["evil_talkative"].definition.description or "").startswith("Beware !!!")
     assert not any(name in found for name in ("evil_deep", "evil_large", "evil_laughing", "evil_dangling"))
-    assert not any(name in found for name in ("evil_crooked", "evil_scalar", "transfer_to_billing"))
+    assert not any(name in found for name in ("evil_crooked", "transfer_to_billing"))
     said = capsys.readouterr().out
     assert "evil_laughing" in said
     assert "\x1b" not in said

@@ -317,7 +317,9 @@ def is_engine(value: object) -> TypeGuard[Engine]:
 
 
 def wrapped(engine: Engine, name: str) -> Agent:
-    """A plain agent of Pydantic AI as one of ours, under its own name or else this one."""
+    """A plain agent of Pydantic AI as one of ours, under its own name or else this one. Raises AgentError."""
+    if not engine.name and not name:
+        raise AgentError('an agent of Pydantic AI has no name: pydantic_ai.Agent(…, name="…") gives it one.')
     return Agent(engine.name or name, engine=engine)
 
 

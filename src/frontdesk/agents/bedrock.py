@@ -9,10 +9,9 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError
 from botocore.session import Session
 from botocore.tokens import FrozenAuthToken
-from pydantic_ai.settings import ModelSettings
 
 from frontdesk.agents.errors import AgentError
-from frontdesk.agents.providers import Access
+from frontdesk.agents.providers import Access, Limits
 
 CONNECT_SECONDS = 5.0
 CONNECTIONS = 100  # instead of ten
@@ -32,15 +31,17 @@ class Bearer(Session):
         return None
 
 
-def client(access: Access, limits: ModelSettings) -> Any:
+def client(access: Access, limits: Limits) -> Any:
     """With our limits; left alone, it tries five times. Raises AgentError without credentials, or a region."""
     options: dict[str, Any] = {
         "connect_timeout": CONNECT_SECONDS,
-        "read_timeout": limits.get("timeout"),
-        "retries": {"mode": "standard", "total_max_attempts": 1 + limits.get("max_retries", 0)},
+        "read_timeout": limits.silence_seconds,
+        "retries": {"mode": "standard", "total_max_attempts": 1 + limits.retries},
         "max_pool_connections": CONNECTIONS,
         "signature_version": "bearer" if access.api_key else None,
     }
+    if access.api_key and access.base_url.startswith("http:"):
+        raise AgentError("A key for 'bedrock' is sent by https alone: mend its base_url.")
     inner = Bearer(access.api_key) if access.api_key else Session()
     try:
         session = boto3.Session(botocore_session=inner, region_name=access.region or None)

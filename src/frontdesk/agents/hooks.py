@@ -193,5 +193,5 @@ def _check(function: Function, event: str, on_error: str) -> None:
     hint = next(iter(inspect.signature(function).parameters.values())).annotation
     if isinstance(hint, type) and hint in EVENTS.values() and hint is not EVENTS[event]:
         raise AgentError(
-            f"{told(function)} takes a {hint.__name__}, but at {event!r} it is given a {EVENTS[event].__name__}."
+            f"{told(function)} takes the {hint.__name__}, but at {event!r} it is given the {EVENTS[event].__name__}."
         )

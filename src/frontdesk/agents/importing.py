@@ -23,10 +23,14 @@ def load_agents(path: str) -> list[Agent]:
     Raises AgentError, naming the path.
     """
     value = load(path)
-    agents = list(_in_module(value, path) if isinstance(value, ModuleType) else _in_value(value, path, _last(path)))
+    try:
+        found = _in_module(value) if isinstance(value, ModuleType) else _in_value(value, _last(path))
+        agents = list(dict.fromkeys(found))
+    except AgentError as error:
+        raise AgentError(f"{path}: {error}") from error
     if not agents:
         raise AgentError(f"{path}: there is no agent. Name one that is, as module:attribute.")
-    return list(dict.fromkeys(agents))
+    return agents
 
 
 def load(path: str) -> Any:
@@ -67,7 +71,7 @@ def _last(path: str) -> str:
     return re.split(r"[.:]", path)[-1]
 
 
-def _in_module(module: ModuleType, path: str) -> Iterator[Agent]:
+def _in_module(module: ModuleType) -> Iterator[Agent]:
     """Its agents; such classes of its own of which it holds no object; and engines which no agent of it has."""
     values: dict[str, Any] = {name: value for name, value in vars(module).items() if not name.startswith("_")}
     agents = [value for value in values.values() if isinstance(value, Agent)]
@@ -77,7 +81,7 @@ def _in_module(module: ModuleType, path: str) -> Iterator[Agent]:
         if is_engine(value) and not any(value is each for each in used):
             yield wrapped(value, name)
         elif _is_class_of(value, module) and not any(isinstance(agent, value) for agent in agents):
-            yield _made(value, path)
+            yield _made(value)
 
 
 def _is_class_of(value: object, module: ModuleType) -> TypeGuard[type[Agent]]:
@@ -90,51 +94,51 @@ def _is_class_of(value: object, module: ModuleType) -> TypeGuard[type[Agent]]:
     )
 
 
-def _in_value(value: object, path: str, name: str) -> Iterator[Agent]:
+def _in_value(value: object, name: str) -> Iterator[Agent]:
     match value:
         case Agent():
             yield value
         case _ if is_engine(value):
             yield wrapped(value, name)
         case type() if issubclass(value, Agent):
-            yield _made(value, path)
+            yield _made(value)
         case Mapping():
             for key, each in cast("Mapping[object, object]", value).items():
-                yield from _under(str(key), each, path)
+                yield from _under(str(key), each)
         case Sequence() if not isinstance(value, str | bytes):
             for each in cast("Sequence[object]", value):
-                yield from _in_value(each, path, name="")
+                yield from _in_value(each, "")
         case _ if inspect.isroutine(value):
-            yield from _in_value(_called(value, path), path, name)
+            yield from _in_value(_called(value), name)
         case _:
             raise AgentError(
-                f"{path} is {value!r:.100}, which is no agent. It may be an Agent, a pydantic_ai.Agent, a list of "
+                f"it is {value!r:.100}, which is no agent. It may be an Agent, a pydantic_ai.Agent, a list of "
                 "them, or a function of no arguments that gives them."
             )
 
 
-def _under(key: str, value: object, path: str) -> Iterator[Agent]:
+def _under(key: str, value: object) -> Iterator[Agent]:
     """What a mapping has under a name."""
-    for agent in _in_value(value, path, key):
+    for agent in _in_value(value, key):
         if agent.name != key:
-            raise AgentError(f"{path} has an agent called {agent.name!r} under the name {key!r}. Give it one name.")
+            raise AgentError(f"it has an agent called {agent.name!r} under the name {key!r}. Give it one name.")
         yield agent
 
 
-def _made(kind: type[Agent], path: str) -> Agent:
-    return cast("Agent", _called(kind, path))
+def _made(kind: type[Agent]) -> Agent:
+    return cast("Agent", _called(kind))
 
 
-def _called(function: Any, path: str) -> object:
+def _called(function: Any) -> object:
     try:
         inspect.signature(function).bind()
     except TypeError:
-        raise AgentError(f"{path}: {function.__name__} takes arguments. It must be callable without any.") from None
+        raise AgentError(f"{function.__name__} takes arguments. It must be callable without any.") from None
     if inspect.iscoroutinefunction(function):
-        raise AgentError(f"{path}: {function.__name__} is a coroutine function. A plain one can give agents.")
+        raise AgentError(f"{function.__name__} is a coroutine function. A plain one can give agents.")
     try:
         return function()
-    except AgentError as error:
-        raise AgentError(f"{path}: {error}") from error
+    except AgentError:
+        raise
     except Exception as error:
-        raise AgentError(f"{path}: {function.__name__}() failed: {type(error).__name__}: {error}") from error
+        raise AgentError(f"{function.__name__}() failed: {type(error).__name__}: {error}") from error

@@ -30,7 +30,7 @@ from pydantic_ai.profiles.openai import SAMPLING_PARAMS
 from pydantic_ai.settings import ModelSettings
 
 from frontdesk.agents.errors import AgentError
-from frontdesk.agents.providers import PROVIDERS, Access, is_openais
+from frontdesk.agents.providers import PROVIDERS, Access, Discreet, Limits, is_openais
 from frontdesk.errors import InvalidRequest
 from frontdesk.turn import OPTIONS, Format, Options
 
@@ -134,12 +134,15 @@ def build(
 
 
 async def close(model: Model) -> None:
-    """Close its connections. If it is used again, it opens new ones."""
+    """Close its connections, for good."""
     async with model:
         pass
     for each in leaves(model):
-        if each.system == "bedrock" and each.provider:
-            each.provider.client.close()  # of which Pydantic AI takes no care
+        client: Any = each.provider.client if each.provider else None
+        if isinstance(client, Discreet):
+            await cast("Any", client).close()
+        elif each.system == "bedrock":
+            client.close()
 
 
 def leaves(model: Model) -> Iterator[Model]:
@@ -154,13 +157,9 @@ def leaves(model: Model) -> Iterator[Model]:
             yield model
 
 
-def limits(*, last: bool) -> ModelSettings:
+def limits(*, last: bool) -> Limits:
     """How long to wait for a model, and how often to try again; `last` if no other one stands behind it."""
-    return ModelSettings(
-        timeout=SILENCE_SECONDS,
-        first_event_timeout=SILENCE_SECONDS if last else PATIENCE_SECONDS,
-        max_retries=RETRIES if last else 0,
-    )
+    return Limits(SILENCE_SECONDS, SILENCE_SECONDS if last else PATIENCE_SECONDS, RETRIES if last else 0)
 
 
 def passes_on(error: Exception) -> bool:
@@ -381,8 +380,17 @@ def check_reasoning(options: Options, model: Model) -> None:
         lost = [ours for ours in options.asked if SETTINGS.get(ours) in SAMPLING_PARAMS]
         if lost and is_alike(each) and profile.get("openai_supports_reasoning"):
             raise together(options, lost[0])
-        if options.must_call and not profile.get("supports_forced_tool_choice_with_thinking", True):
+        if options.must_call and not reasons_when_forced(each):
             raise together(options, "must_call")
+
+
+def reasons_when_forced(model: Model) -> bool:
+    """Whether it can be made to call a tool while it reasons: Claude's older models cannot."""
+    profile = traits(model)
+    able = bool(profile.get("supports_forced_tool_choice_with_thinking", True))
+    return able and (
+        model.system not in ("anthropic", "bedrock") or bool(profile.get(f"{model.system}_supports_adaptive_thinking"))
+    )
 
 
 def together(options: Options, ours: str) -> InvalidRequest:
@@ -394,10 +402,12 @@ def together(options: Options, ours: str) -> InvalidRequest:
     )
 
 
-def held(parameters: ModelRequestParameters, wanted: Format) -> ModelRequestParameters:
-    """A model request whose answer is to have this form."""
+def held(parameters: ModelRequestParameters, wanted: Format, model: Model) -> ModelRequestParameters:
+    """A request of this model whose answer is to have this form."""
     if wanted.schema is None:
         anything = OutputObjectDefinition({"type": "object"})
         return replace(parameters, output_mode="prompted", output_object=anything)
-    shape = OutputObjectDefinition(dict(wanted.schema), name=wanted.name or "answer", strict=wanted.strict or None)
+    loose = False if all(is_alike(each) for each in leaves(model)) else None  # others are strict or nothing
+    strict = wanted.strict or loose
+    shape = OutputObjectDefinition(dict(wanted.schema), name=wanted.name or "answer", strict=strict)
     return replace(parameters, output_mode="native", output_object=shape)

@@ -5,12 +5,12 @@ provider is not for another. Packages are imported where they are used.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from typing import Any, cast
 from urllib.parse import urlsplit
 
-from pydantic_ai.models import Model
+from pydantic_ai.models import Model, create_async_http_client, create_async_httpx2_client
 from pydantic_ai.profiles import ModelProfile, merge_profile
 from pydantic_ai.profiles.grok import grok_model_profile
 from pydantic_ai.profiles.openai import OpenAIJsonSchemaTransformer, OpenAIModelProfile
@@ -31,7 +31,23 @@ class Access:
     region: str = ""
 
 
-Make = Callable[[str, Access, ModelSettings], Model]
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """`silence_seconds` is the longest within an answer, `patience_seconds` before it begins, all tries together.
+
+    `retries` is how often a client tries again by itself, while nothing is said.
+    """
+
+    silence_seconds: float
+    patience_seconds: float
+    retries: int
+
+    @property
+    def settings(self) -> ModelSettings:
+        return ModelSettings(timeout=self.silence_seconds, first_event_timeout=self.patience_seconds)
+
+
+Make = Callable[[str, Access, Limits], Model]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,24 +75,58 @@ class Provider:
             return False
 
 
+class Discreet:
+    """A client of ours. It sends nothing that the environment adds for another address, and does not sit out a provider
+    that wants to be left alone for long: whoever asked is told, and can choose."""
+
+
+WAIT_SECONDS = 10.0
+
+
+def client(kind: Any, access: Access, limits: Limits, http_client: Any) -> Any:
+    """A client of this kind, of those that OpenAI's package is the model of. A copy is as discreet."""
+
+    class Client(Discreet, kind):
+        def __init__(self, **options: Any) -> None:
+            super().__init__(**options)
+            if access.ambient:
+                return
+            self._custom_headers = {}  # of OPENAI_CUSTOM_HEADERS and its like
+            for name in ("organization", "project", "admin_api_key", "webhook_secret", "webhook_key"):
+                if getattr(self, name, None) is not None:
+                    setattr(self, name, None)
+
+        def _should_retry(self, response: Any) -> bool:
+            wait = self._parse_retry_after_header(response.headers)
+            worth_it = wait is None or wait <= WAIT_SECONDS
+            return worth_it and bool(super()._should_retry(response))  # pyright: ignore[reportUnknownMemberType]
+
+    key = access.api_key or NO_KEY
+    return Client(api_key=key, base_url=access.base_url, max_retries=limits.retries, http_client=http_client)
+
+
 # --- those with OpenAI's API -------------------------------------------------------------------------------------
 
 
-def openai(model: str, access: Access, limits: ModelSettings) -> Model:
+def openai_client(access: Access, limits: Limits) -> Any:
+    from openai import AsyncOpenAI
+
+    return client(AsyncOpenAI, access, limits, create_async_httpx2_client())
+
+
+def openai(model: str, access: Access, limits: Limits) -> Model:
     """OpenAI's own models that reason are asked through the Responses API: in Chat Completions the newer of them refuse
     tools. All others, and any other server, through Chat Completions, which every server has, and which knows all that
     a caller can ask for."""
     from pydantic_ai.models.openai import OpenAIChatModel, OpenAIResponsesModel, OpenAIResponsesModelSettings
     from pydantic_ai.providers.openai import OpenAIProvider
 
-    provider = OpenAIProvider(base_url=access.base_url, api_key=access.api_key)
-    if not access.ambient:
-        strip(provider.client)
+    provider = OpenAIProvider(openai_client=openai_client(access, limits))
     profile = cast("OpenAIModelProfile", provider.model_profile(model) or {})
     if is_openais(access.base_url) and profile.get("openai_supports_reasoning"):
-        kept_by_us = OpenAIResponsesModelSettings(openai_store=False, **limits)
+        kept_by_us = OpenAIResponsesModelSettings(openai_store=False, **limits.settings)
         return OpenAIResponsesModel(model, provider=provider, settings=kept_by_us)
-    return OpenAIChatModel(model, provider=provider, settings=limits)
+    return OpenAIChatModel(model, provider=provider, settings=limits.settings)
 
 
 def is_openais(base_url: str | None) -> bool:
@@ -91,13 +141,13 @@ OLDER_WORDS = OpenAIModelProfile(openai_chat_supports_max_completion_tokens=Fals
 def speaking_alike(name: str) -> Make:
     """Makes models of a server with OpenAI's API."""
 
-    def make(model: str, access: Access, limits: ModelSettings) -> Model:
+    def make(model: str, access: Access, limits: Limits) -> Model:
         return compatible(name, model, access, limits, OLDER_WORDS)
 
     return make
 
 
-def xai(model: str, access: Access, limits: ModelSettings) -> Model:
+def xai(model: str, access: Access, limits: Limits) -> Model:
     """By its API, which is as OpenAI's: its own package is another way to the same models."""
 
     def profile(name: str) -> ModelProfile:
@@ -111,100 +161,90 @@ def compatible(
     name: str,
     model: str,
     access: Access,
-    limits: ModelSettings,
+    limits: Limits,
     profile: ModelProfile | Callable[[str], ModelProfile | None],
 ) -> Model:
     from pydantic_ai.models.openai import OpenAIChatModel
     from pydantic_ai.providers.openai_compatible import OpenAICompatibleProvider
 
-    key = access.api_key or NO_KEY
-    provider = OpenAICompatibleProvider(name, base_url=access.base_url, api_key=key, profile=profile)
-    strip(provider.client)
-    return OpenAIChatModel(model, provider=provider, settings=limits)
+    discreet = openai_client(replace(access, ambient=False), limits)
+    provider = OpenAICompatibleProvider(name, openai_client=discreet, profile=profile)
+    return OpenAIChatModel(model, provider=provider, settings=limits.settings)
 
 
-def ollama(model: str, access: Access, limits: ModelSettings) -> Model:
+def ollama(model: str, access: Access, limits: Limits) -> Model:
     from pydantic_ai.models.ollama import OllamaModel
     from pydantic_ai.providers.ollama import OllamaProvider
 
-    provider = OllamaProvider(base_url=access.base_url, api_key=access.api_key or NO_KEY)
-    strip(provider.client)
+    provider = OllamaProvider(openai_client=openai_client(replace(access, ambient=False), limits))
     profile = OllamaModel(model, provider=provider).profile  # which depends on where it is
-    return OllamaModel(model, provider=provider, settings=limits, profile=merge_profile(profile, OLDER_WORDS))
+    profile = merge_profile(profile, OLDER_WORDS)
+    return OllamaModel(model, provider=provider, settings=limits.settings, profile=profile)
 
 
-def openrouter(model: str, access: Access, limits: ModelSettings) -> Model:
+def openrouter(model: str, access: Access, limits: Limits) -> Model:
     from pydantic_ai.models.openrouter import OpenRouterModel
     from pydantic_ai.providers.openrouter import OpenRouterProvider
 
-    provider = OpenRouterProvider(api_key=access.api_key)
-    provider.client.base_url = access.base_url
-    strip(provider.client)
-    return OpenRouterModel(model, provider=provider, settings=limits)
+    provider = OpenRouterProvider(openai_client=openai_client(replace(access, ambient=False), limits))
+    return OpenRouterModel(model, provider=provider, settings=limits.settings)
 
 
-def scripted(model: str, access: Access, limits: ModelSettings) -> Model:
+def scripted(model: str, access: Access, limits: Limits) -> Model:
     from frontdesk.agents.scripted import scripted_model
 
-    return scripted_model(model, limits)
+    return scripted_model(model, access, limits)
 
 
 # --- those with their own ----------------------------------------------------------------------------------------
 
 
-def anthropic(model: str, access: Access, limits: ModelSettings) -> Model:
+def anthropic(model: str, access: Access, limits: Limits) -> Model:
+    from anthropic import AsyncAnthropic
     from pydantic_ai.models.anthropic import AnthropicModel
     from pydantic_ai.providers.anthropic import AnthropicProvider
 
-    provider = AnthropicProvider(api_key=access.api_key, base_url=access.base_url)
-    if not access.ambient:
-        strip(provider.client)
-    return AnthropicModel(model, provider=provider, settings=limits)
+    discreet = client(AsyncAnthropic, access, limits, create_async_httpx2_client())
+    return AnthropicModel(model, provider=AnthropicProvider(anthropic_client=discreet), settings=limits.settings)
 
 
-def google(model: str, access: Access, limits: ModelSettings) -> Model:
+def groq(model: str, access: Access, limits: Limits) -> Model:
+    from groq import AsyncGroq
+    from pydantic_ai.models.groq import GroqModel
+    from pydantic_ai.providers.groq import GroqProvider
+
+    discreet = client(AsyncGroq, access, limits, create_async_http_client())
+    return GroqModel(model, provider=GroqProvider(groq_client=discreet), settings=limits.settings)
+
+
+def google(model: str, access: Access, limits: Limits) -> Model:
     from pydantic_ai.models.google import GoogleModel
     from pydantic_ai.providers.google import GoogleProvider
 
     provider = GoogleProvider(api_key=access.api_key, base_url=access.base_url)
-    return GoogleModel(model, provider=provider, settings=limits)
+    settings = limits.settings
+    settings["max_retries"] = limits.retries
+    return GoogleModel(model, provider=provider, settings=settings)
 
 
-def groq(model: str, access: Access, limits: ModelSettings) -> Model:
-    from pydantic_ai.models.groq import GroqModel
-    from pydantic_ai.providers.groq import GroqProvider
-
-    provider = GroqProvider(api_key=access.api_key, base_url=access.base_url)
-    if not access.ambient:
-        strip(provider.client)
-    return GroqModel(model, provider=provider, settings=limits)
-
-
-def mistral(model: str, access: Access, limits: ModelSettings) -> Model:
+def mistral(model: str, access: Access, limits: Limits) -> Model:
+    """Its client never tries again by itself."""
     from pydantic_ai.models.mistral import MistralModel
     from pydantic_ai.providers.mistral import MistralProvider
 
     provider = MistralProvider(api_key=access.api_key, base_url=access.base_url)
-    return MistralModel(model, provider=provider, settings=limits)
+    return MistralModel(model, provider=provider, settings=limits.settings)
 
 
-def bedrock(model: str, access: Access, limits: ModelSettings) -> Model:
+def bedrock(model: str, access: Access, limits: Limits) -> Model:
     from pydantic_ai.models.bedrock import BedrockConverseModel
     from pydantic_ai.providers.bedrock import BedrockProvider
 
     from frontdesk.agents.bedrock import client
 
-    heard = {name: value for name, value in limits.items() if name not in BedrockConverseModel.unsupported_settings}
     provider = BedrockProvider(bedrock_client=client(access, limits))
-    return BedrockConverseModel(model, provider=provider, settings=cast("ModelSettings", heard))
-
-
-def strip(client: Any) -> None:
-    """Take from a client what it found in the environment, which is for another address: headers, and who pays."""
-    client._custom_headers = {}  # of `OPENAI_CUSTOM_HEADERS` and its like
-    for name in ("organization", "project", "admin_api_key", "webhook_secret", "webhook_key"):
-        if getattr(client, name, None) is not None:
-            setattr(client, name, None)
+    patient = ModelSettings(first_event_timeout=limits.patience_seconds)  # the rest is the client's
+    return BedrockConverseModel(model, provider=provider, settings=patient)
 
 
 PROVIDERS: dict[str, Provider] = {

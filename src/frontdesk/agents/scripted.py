@@ -5,24 +5,24 @@ only what would carry the bytes answers by itself.
 """
 
 from collections.abc import AsyncGenerator, AsyncIterator
+from dataclasses import replace
 
 import httpx2
 from openai import AsyncOpenAI
 from pydantic_ai.models import Model
 from pydantic_ai.models.openai import OpenAIChatModel
 from pydantic_ai.providers.openai_compatible import OpenAICompatibleProvider
-from pydantic_ai.settings import ModelSettings
 
-from frontdesk.agents.providers import NO_KEY, strip
+from frontdesk.agents.providers import Access, Limits, client
 from frontdesk.testing.play import Document, Failures, Performance, Piece, body_of, encoded, error_json
 
 
-def scripted_model(name: str, limits: ModelSettings) -> Model:
-    client = AsyncOpenAI(
-        base_url="http://scripted.invalid/v1", api_key=NO_KEY, http_client=httpx2.AsyncClient(transport=Stage())
+def scripted_model(name: str, access: Access, limits: Limits) -> Model:
+    at_hand = replace(access, base_url="http://scripted.invalid/v1", ambient=False)
+    asked = client(AsyncOpenAI, at_hand, limits, httpx2.AsyncClient(transport=Stage()))
+    return OpenAIChatModel(
+        name, provider=OpenAICompatibleProvider("scripted", openai_client=asked), settings=limits.settings
     )
-    strip(client)
-    return OpenAIChatModel(name, provider=OpenAICompatibleProvider("scripted", openai_client=client), settings=limits)
 
 
 class Stage(httpx2.AsyncBaseTransport):

@@ -2,7 +2,11 @@
 
 from dataclasses import dataclass
 
+from frontdesk.ports import Memories
+
 
 @dataclass(frozen=True, slots=True)
 class Services:
     """Given to each skill's `lifespan`. What is None is not to be had here."""
+
+    memories: Memories | None = None

@@ -66,6 +66,7 @@ class Position:
     account: Account
     held: int = 0
     used: Decimal = Decimal(0)
+    noted: bool = False  # there is a hold, be it of nothing: only what has one can be charged
 
     def need(self, more: int = 0) -> int:
         """What must be held for what is used and so much more."""
@@ -205,14 +206,16 @@ class TurnHold:
         for each, need in needs:
             if need > each.budget.limit.count:
                 raise too_much(each.budget, need)
-        wanted = [Wanted(each.account, need - each.held, each.need()) for each, need in needs if need > each.held]
+        short_of = [(each, max(need - each.held, 0)) for each, need in needs if need > each.held or not each.noted]
+        wanted = [Wanted(each.account, more, each.need()) for each, more in short_of]
         if not wanted:
             return
         if short := await whole(self._budgets.accounts.reserve(self._turn.id, wanted, self.model)):
             lacking = next(each for each, _ in needs if each.account == short.account)
             raise refusal(lacking, short, self._budgets.clock())
-        for each, need in needs:
-            each.held = max(each.held, need)
+        for each, more in short_of:
+            each.held += more
+            each.noted = True
 
 
 async def whole(work: Coroutine[Any, Any, T]) -> T:

@@ -7,8 +7,8 @@ function runs, with a context as tools have. Endpoints are looked up for each re
 import inspect
 import json
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any, cast
@@ -43,6 +43,9 @@ log = structlog.get_logger(__name__)
 MAX_MOUNTED = 1000
 """Agents whose routes are kept ready; to make them anew takes about a millisecond for each."""
 
+UNREADABLE = "There was an error parsing the body"
+"""FastAPI's words for whatever went wrong while it read the body, which is their cause."""
+
 Lend = Callable[[Agent], AbstractAsyncContextManager[Sequence[Endpoint]]]
 """Gives the endpoints which an agent has at this moment, and keeps up what they work with as long as they are used."""
 
@@ -59,8 +62,9 @@ class Mounted:
 class Endpoints:
     """Answers requests to all agents' endpoints."""
 
-    def __init__(self, lend: Lend, front: Front) -> None:
-        self._lend = lend
+    def __init__(self, lend: Mapping[str, Lend], front: Front) -> None:
+        """`lend`: by the backends whose agents may have any."""
+        self._lenders = lend
         self._front = front
         self._mounted: OrderedDict[tuple[str, str], tuple[Mounted, ...]] = OrderedDict()  # by backend and id
 
@@ -82,6 +86,10 @@ class Endpoints:
                 await answer(found.app, inner, self._front.bounded(scope, receive), send)
             finally:
                 left(token)
+
+    def _lend(self, agent: Agent) -> AbstractAsyncContextManager[Sequence[Endpoint]]:
+        lend = self._lenders.get(agent.backend)
+        return lend(agent) if lend else nullcontext(())
 
     def _ready(self, agent: Agent, endpoints: Sequence[Endpoint]) -> tuple[Mounted, ...]:
         """Raises AgentFailed where they cannot be served, which is known at the start of agents that are known then."""
@@ -203,9 +211,13 @@ async def answer(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> No
     except RequestValidationError as error:
         raise misfit(error.errors()[0]) from error
     except HTTPException as error:
-        if isinstance(error.__cause__, GatewayError):  # raised while the body was read
-            raise error.__cause__ from None
+        if error.detail == UNREADABLE and error.__cause__:
+            raise unread(error.__cause__) from error
         await refusal(error)(scope, receive, send)
+
+
+def unread(reason: BaseException) -> GatewayError:
+    return reason if isinstance(reason, GatewayError) else InvalidRequest("The request body cannot be read.")
 
 
 def misfit(found: dict[str, Any]) -> InvalidRequest:

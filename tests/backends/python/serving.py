@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import openai
-from openai.types.chat import ChatCompletion, ChatCompletionMessage
+from openai.types.chat import ChatCompletion, ChatCompletionMessage, ChatCompletionMessageFunctionToolCall
 
 from frontdesk.testing import ScriptedModel
 from frontdesk.testing.model import Request
@@ -28,6 +28,12 @@ def function(name: str, **properties: Any) -> dict[str, Any]:
     return {"type": "function", "function": {"name": name, "parameters": {"type": "object", "properties": properties}}}
 
 
+def calls_of(done: ChatCompletion) -> list[ChatCompletionMessageFunctionToolCall]:
+    """The calls which the caller is to run."""
+    found = done.choices[0].message.tool_calls or []
+    return [call for call in found if isinstance(call, ChatCompletionMessageFunctionToolCall)]
+
+
 WEATHER = function("get_weather", city={"type": "string"})
 
 
@@ -46,7 +52,7 @@ class Asking:
 
     async def __call__(self, agent: str, messages: Sequence[Any] | str, **options: Any) -> ChatCompletion:
         """The answer, put together by the official client where it is streamed."""
-        told = [self.said(messages)] if isinstance(messages, str) else list(messages)
+        told: list[Any] = [self.said(messages)] if isinstance(messages, str) else list(messages)
         async with self.gateway.client(api_key=self.key) as client:
             if not self.streamed:
                 return await client.chat.completions.create(model=agent, messages=told, **options)

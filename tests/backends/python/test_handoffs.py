@@ -5,7 +5,7 @@ import pytest
 from frontdesk.testing import ScriptedModel
 from frontdesk.testing.model import Request
 from tests.backends.python.cast import ran
-from tests.backends.python.serving import WEATHER, Asking, serving
+from tests.backends.python.serving import WEATHER, Asking, calls_of
 from tests.backends.python.test_tools import result, results_in
 
 
@@ -60,7 +60,7 @@ async def test_a_callers_tool_is_answered_to_the_agent_that_has_called_it(model:
     script = '@call transfer_to_spanish {}\n@call get_weather {"city": "Oslo"}\n@then\n@say Llueve.'
     said = asking.said(script)
     first = await asking("router", [said], tools=[WEATHER])
-    (call,) = first.choices[0].message.tool_calls or []
+    (call,) = calls_of(first)
     told = [said, first.choices[0].message.model_dump(exclude_none=True), result(call, "rain")]
     assert (await asking.message("router", told, tools=[WEATHER])).content == "Llueve."
     assert instructions(asking.calls[-1]) == "You speak Spanish."

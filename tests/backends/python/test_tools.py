@@ -7,7 +7,7 @@ import pytest
 
 from frontdesk.testing import ScriptedModel
 from tests.backends.python.cast import ran
-from tests.backends.python.serving import WEATHER, Asking, function
+from tests.backends.python.serving import WEATHER, Asking, calls_of, function
 
 
 def result(call: Any, content: str) -> dict[str, str]:
@@ -39,7 +39,7 @@ async def test_usage_is_the_sum_over_all_calls_of_the_model(asking: Asking) -> N
 async def test_the_callers_tool_goes_out_and_its_answer_comes_back(asking: Asking) -> None:
     said = asking.said('@call get_weather {"city": "Oslo"}\n@then\n@say It rains.')
     first = await asking("notary", [said], tools=[WEATHER])
-    (call,) = first.choices[0].message.tool_calls or []
+    (call,) = calls_of(first)
     assert first.choices[0].finish_reason == "tool_calls"
     assert (call.function.name, json.loads(call.function.arguments)) == ("get_weather", {"city": "Oslo"})
     told = [said, first.choices[0].message.model_dump(exclude_none=True), result(call, "rain")]
@@ -55,7 +55,7 @@ async def test_of_a_mixed_step_only_the_callers_calls_go_out_and_the_model_sees_
     )
     said = asking.said(script)
     first = await asking("notary", [said], tools=[WEATHER])
-    calls = first.choices[0].message.tool_calls or []
+    calls = calls_of(first)
     assert [call.function.name for call in calls] == ["get_weather", "get_weather"]
     assert ran[asking.marker] == 1
     told = [said, first.choices[0].message.model_dump(exclude_none=True), *(result(each, each.id) for each in calls)]
@@ -72,7 +72,7 @@ async def test_parked_results_outlive_the_gateway(serve: Any, model: ScriptedMod
             f'@call note {{"text": "{asking.marker}"}}\n@call get_weather {{"city": "Oslo"}}\n@then\n@say All told.'
         )
         first = await asking("notary", [said], tools=[WEATHER])
-        (call,) = first.choices[0].message.tool_calls or []
+        (call,) = calls_of(first)
         later = Asking(serve(), model, asking.marker, streamed)
         told = [said, first.choices[0].message.model_dump(exclude_none=True), result(call, "rain")]
         assert (await later.message("notary", told, tools=[WEATHER])).content == "All told."
@@ -83,7 +83,7 @@ async def test_parked_results_outlive_the_gateway(serve: Any, model: ScriptedMod
 async def test_calls_which_nobody_answers_are_told_so(asking: Asking) -> None:
     said = asking.said('@call get_weather {"city": "Oslo"}\n@call get_weather {"city": "Rome"}\n@then\n@say Half.')
     first = await asking("notary", [said], tools=[WEATHER])
-    calls = first.choices[0].message.tool_calls or []
+    calls = calls_of(first)
     told = [said, first.choices[0].message.model_dump(exclude_none=True), result(calls[1], "sun")]
     await asking.message("notary", told, tools=[WEATHER])
     unanswered, answered = results_in(asking.calls[-1].messages)
@@ -95,7 +95,7 @@ async def test_a_tool_of_the_request_takes_the_name_of_an_own_one_for_that_reque
     mine = function("note", text={"type": "string"})
     script = f'@call note {{"text": "{asking.marker}"}}\n@then\n@say Done.'
     first = await asking("notary", script, tools=[mine])
-    assert [call.function.name for call in first.choices[0].message.tool_calls or []] == ["note"]
+    assert [call.function.name for call in calls_of(first)] == ["note"]
     assert ran[asking.marker] == 0
     await asking("notary", f"{script}\nonce more")
     assert ran[asking.marker] == 1

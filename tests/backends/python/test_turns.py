@@ -10,11 +10,12 @@ import pytest
 from frontdesk.testing import ScriptedModel
 from frontdesk.testing.script import TABLE
 from tests.backends.python.cast import ran
-from tests.backends.python.serving import WEATHER, Asking
+from tests.backends.python.serving import WEATHER, Asking, calls_of
 from tests.backends.python.test_tools import results_in
 
 PICTURE = (
-    "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+    "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJ"
+    "RU5ErkJggg=="
 )
 
 
@@ -55,7 +56,7 @@ async def test_a_named_conversation_needs_only_what_is_new(asking: Asking) -> No
 async def test_stateless_requests_leave_nothing_but_may_wait_for_the_callers_tools(asking: Asking) -> None:
     said = asking.said('@call get_weather {"city": "Oslo"}\n@then\n@say It rains.')
     first = await asking("notary:stateless", [said], tools=[WEATHER])
-    (call,) = first.choices[0].message.tool_calls or []
+    (call,) = calls_of(first)
     told: list[Any] = [said, first.choices[0].message.model_dump(exclude_none=True)]
     told.append({"role": "tool", "tool_call_id": call.id, "content": "rain"})
     assert (await asking.message("notary:stateless", told, tools=[WEATHER])).content == "It rains."
@@ -115,7 +116,10 @@ async def test_any_json_object_may_be_asked_for(asking: Asking) -> None:
 
 
 async def test_pictures_and_names_reach_the_model(asking: Asking) -> None:
-    parts = [{"type": "text", "text": f"@say Seen. {asking.marker}"}, {"type": "image_url", "image_url": {"url": PICTURE}}]
+    parts = [
+        {"type": "text", "text": f"@say Seen. {asking.marker}"},
+        {"type": "image_url", "image_url": {"url": PICTURE}},
+    ]
     await asking("notary", [{"role": "user", "name": "Ann", "content": parts}])
     (message,) = [each for each in asking.calls[0].messages if each["role"] == "user"]
     assert message["content"][0]["text"].startswith("Ann: ")
@@ -187,6 +191,14 @@ async def test_a_client_that_leaves_stops_the_model_and_what_was_done_stays(
     await asking("notary", "@say Back.", extra_headers=pin)
     assert results_in(asking.calls[-1].messages) == [f"noted {marker}"]
     assert ran[marker] == 1
+
+
+async def test_a_model_that_falls_silent_is_given_up(serve: Any, model: ScriptedModel, marker: str) -> None:
+    asking = Asking(serve(silence_seconds=0.3), model, marker, streamed=False)
+    with pytest.raises(openai.APIStatusError) as caught:
+        await asking("notary", "@say Well,\n@hang")
+    assert (caught.value.status_code, caught.value.code) == (504, "agent_timeout")
+    assert (await asking.message("notary", "@slow 0.2\n@say Slow.")).content == "Slow."
 
 
 async def test_many_turns_of_one_agent_do_not_see_each_other(asking: Asking) -> None:

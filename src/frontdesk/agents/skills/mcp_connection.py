@@ -112,12 +112,10 @@ class Connection:
             except MCPError as error:
                 if error.code == REQUEST_TIMEOUT:
                     raise TimeoutError from error
-                if not unsent(error):
-                    if error.code == CONNECTION_CLOSED:
-                        raise Unreachable from error
+                if not (unsent(error) or error.code == CONNECTION_CLOSED):
                     raise
                 self._doubt(client)
-                if last:
+                if last or not unsent(error):
                     raise Unreachable from error
         raise Unreachable
 

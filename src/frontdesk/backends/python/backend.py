@@ -8,7 +8,7 @@ know of it.
 import json
 import time
 from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
-from contextlib import AsyncExitStack, aclosing
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 
@@ -18,6 +18,7 @@ from pydantic_ai.messages import ModelMessage, ModelRequest
 
 from frontdesk.agents.agent import Agent as PythonAgent
 from frontdesk.agents.context import Context, entered
+from frontdesk.agents.endpoints import Endpoint
 from frontdesk.agents.hooks import Connection, Failure, Finish, Incoming
 from frontdesk.agents.loading import Agents
 from frontdesk.agents.models import honours
@@ -115,6 +116,12 @@ class PythonBackend:
             recalls=True,
             listed=listed,
         )
+
+    @asynccontextmanager
+    async def endpoints(self, agent: Agent) -> AsyncGenerator[Sequence[Endpoint]]:
+        """The HTTP endpoints of its own. What they work with is kept up until the block ends. Raises AgentNotFound."""
+        async with AsyncExitStack() as held:
+            yield (await self._held(agent.id, held)).parts.endpoints
 
     async def hidden(self) -> int:
         return 0

@@ -4,7 +4,6 @@ Pydantic AI loops over the calls of the model and runs the agent's own tools. Wh
 which the caller has to run, a handoff, or the limit of steps.
 """
 
-import asyncio
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass, field, replace
@@ -35,6 +34,7 @@ from frontdesk.agents.hooks import AfterModelCall, BeforeModelCall, Chunk, Handi
 from frontdesk.agents.models import held, settings
 from frontdesk.backends.python import history
 from frontdesk.backends.python.hooks import called
+from frontdesk.backends.python.silence import Silence
 from frontdesk.backends.python.toolset import (
     OwnTools,
     StepEnders,
@@ -44,7 +44,6 @@ from frontdesk.backends.python.toolset import (
     transfers,
 )
 from frontdesk.backends.python.translate import Translator
-from frontdesk.errors import AgentTimeout
 from frontdesk.turn import (
     Batch,
     Event,
@@ -100,11 +99,12 @@ class Course:
     async def batches(self) -> AsyncGenerator[Batch, None]:
         """What the agent says, but for the end of the turn. Raises what Pydantic AI raises, and GatewayError."""
         translator = Translator({tool.name for tool in self.turn.tools})
-        while self.stop is None:
-            async with aclosing(self._run(translator)) as run:
-                async for batch in run:
-                    self.spoke = True
-                    yield batch
+        with Silence(self.silence_seconds) as self._silence:
+            while self.stop is None:
+                async with aclosing(self._run(translator)) as run:
+                    async for batch in run:
+                        self.spoke = True
+                        yield batch
 
     async def _run(self, translator: Translator) -> AsyncGenerator[Batch, None]:
         """The turn of the agent who is at work, to its answer, or to what it cannot do alone."""
@@ -159,16 +159,9 @@ class Course:
 
     async def _heard(self, stream: AsyncIterable[Any], translator: Translator) -> AsyncGenerator[Event, None]:
         """One step of the engine, in our words. Raises AgentTimeout."""
-        hooks, events = self.agent.parts.hooks, aiter(stream)
+        hooks = self.agent.parts.hooks
         listens = Chunk in hooks
-        while True:
-            try:
-                async with asyncio.timeout(self.silence_seconds):
-                    event = await anext(events)
-            except StopAsyncIteration:
-                return
-            except TimeoutError as error:
-                raise AgentTimeout(f"The agent gave no sign of work for {self.silence_seconds:g} seconds.") from error
+        async for event in self._silence.of(stream):
             if type(event) is FunctionToolResultEvent:
                 self.outputs.setdefault(event.tool_call_id, event.part)
             said = translator(event)
