@@ -391,8 +391,8 @@ class Memories(Protocol):
         """How many passages there are."""
         ...
 
-    async def known(self, tenant: str, user: str | None = None, agent: str = "") -> Sequence[Whose]:
-        """The memories of a tenant's user, or of all its users, with an agent or with all of them."""
+    async def known(self, tenant: str | None = None, user: str | None = None, agent: str = "") -> Sequence[Whose]:
+        """The memories of a tenant's user, with an agent; or of all users, with all agents; or all there are."""
         ...
 
     async def delete(self, tenant: str, user: str | None = None, agent: str = "") -> int:

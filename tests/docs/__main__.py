@@ -16,7 +16,7 @@ from pydantic.fields import FieldInfo
 
 from frontdesk.cli import app
 from frontdesk.cli.settings import variables
-from frontdesk.config import KeySettings, LettaServer, Settings
+from frontdesk.config import JwtSettings, KeySettings, LettaServer, Settings
 from tests.compat import results
 from tests.docs import types
 
@@ -132,6 +132,7 @@ def parameter_row(parameter: Any) -> str:
 PARTS: Mapping[str, Callable[[], str]] = {
     "settings": settings,
     "keys": lambda: table(KeySettings),
+    "jwt": lambda: table(JwtSettings),
     "letta": lambda: table(LettaServer),
     "commands": commands,
     "compat": results.page,

@@ -286,6 +286,7 @@ async def test_a_user_an_agent_and_a_whole_tenant_can_be_forgotten(kept: StoredM
     ]
     for whose in everybody:
         await keep(kept, "note", whose=whose)
+    assert await kept.known() == everybody
     assert await kept.known("acme") == everybody[:6]
     assert await kept.known("acme", "a") == everybody[2:4]
     assert await kept.known("acme", "", "x") == everybody[:1]

@@ -31,7 +31,7 @@ MAX_BYTES = 256 * 1024
 FENCE = "---"
 AGENT_MD = "AGENT.md"
 DEBOUNCE_MILLISECONDS = 100
-LOOK_AGAIN_MILLISECONDS = 2000
+LOOK_AGAIN_MILLISECONDS = 1000
 """Also where the system tells of no change, as on some network drives, and after the folder itself was replaced."""
 
 

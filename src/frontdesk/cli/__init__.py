@@ -11,6 +11,7 @@ from frontdesk.cli.chat import chat
 from frontdesk.cli.conversations import conversations
 from frontdesk.cli.demo import demo
 from frontdesk.cli.doctor import doctor
+from frontdesk.cli.memory import memory
 from frontdesk.cli.page import Trouble, out, tell
 from frontdesk.cli.serve import serve
 
@@ -55,3 +56,4 @@ for command in (serve, chat, doctor, demo):
     app.command()(command)
 app.add_typer(agents, name="agents")
 app.add_typer(conversations, name="conversations")
+app.add_typer(memory, name="memory")

@@ -125,7 +125,9 @@ def keys(settings: "Settings") -> str:
     if settings.open_to_all:
         return "none: it listens on loopback only, for programs on this machine"
     count = len(settings.api_keys) + len(settings.keys)
-    return f"needed: clients send one as their API key ({count} known)"
+    tokens = f", or a token of {' or '.join(each.name for each in settings.jwt)}" if settings.jwt else ""
+    public = "; without one, public agents" if settings.allow_anonymous else ""
+    return clean(f"needed: clients send one as their API key ({count} known){tokens}{public}")
 
 
 def reachable(host: str) -> str:

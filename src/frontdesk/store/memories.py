@@ -79,7 +79,7 @@ class StoredMemories:
     async def count(self, whose: Whose) -> int:
         return await self._database.read(lambda tx: tx.scalars(_count_named, _named(whose)).one())
 
-    async def known(self, tenant: str, user: str | None = None, agent: str = "") -> Sequence[Whose]:
+    async def known(self, tenant: str | None = None, user: str | None = None, agent: str = "") -> Sequence[Whose]:
         return await self._database.read(lambda tx: [whose for _, whose in _known(tx, tenant, user, agent)])
 
     async def delete(self, tenant: str, user: str | None = None, agent: str = "") -> int:
@@ -138,14 +138,15 @@ def _locked(tx: Connection, whose: Whose) -> int:
     return found
 
 
-def _known(tx: Connection, tenant: str, user: str | None, agent: str, *, lock: int = 0) -> list[tuple[int, Whose]]:
+def _known(
+    tx: Connection, tenant: str | None, user: str | None, agent: str, *, lock: int = 0
+) -> list[tuple[int, Whose]]:
     """With `lock`, only so many, and nobody else changes them before this transaction ends."""
-    query = select(memories.c.id, memories.c.tenant, memories.c.user, memories.c.agent)
-    query = query.where(memories.c.tenant == tenant).order_by(memories.c.user, memories.c.agent)
-    if user is not None:
-        query = query.where(memories.c.user == user)
-    if agent:
-        query = query.where(memories.c.agent == agent)
+    columns = memories.c.tenant, memories.c.user, memories.c.agent
+    query = select(memories.c.id, *columns).order_by(*columns)
+    for column, wanted in zip(columns, (tenant, user, agent or None), strict=True):
+        if wanted is not None:
+            query = query.where(column == wanted)
     rows = tx.execute(query.limit(lock).with_for_update() if lock else query)
     return [(id, Whose(*names)) for id, *names in rows]
 

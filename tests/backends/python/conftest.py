@@ -31,7 +31,11 @@ def gateway(model: ScriptedModel, tmp_path_factory: pytest.TempPathFactory) -> I
 def serve(model: ScriptedModel, tmp_path: Path) -> Generator[Any]:
     """Serve with other settings, always from the same data folder, until the test ends."""
     with ExitStack() as running:
-        yield lambda **settings: running.enter_context(serving(tmp_path, model, **settings))
+
+        def start(**settings: Any) -> Served:
+            return running.enter_context(serving(tmp_path, model, **settings))
+
+        yield start
 
 
 @pytest.fixture(params=[False, True], ids=["plain", "streamed"])

@@ -59,7 +59,8 @@ class Asking:
             options = {"stream_options": {"include_usage": True}} | options
             async with client.chat.completions.stream(model=agent, messages=told, **options) as stream:
                 try:
-                    return await stream.get_final_completion()  # type: ignore[return-value]
+                    final: Any = await stream.get_final_completion()
+                    return final
                 except openai.LengthFinishReasonError as cut:
                     return cut.completion
 

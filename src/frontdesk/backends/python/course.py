@@ -241,7 +241,7 @@ class Watch(AbstractCapability[Any]):
             request_context = replace(request_context, messages=list(moment.messages))
         wanted = course.turn.options.format
         if wanted and wanted.enforced:
-            parameters = held(request_context.model_request_parameters, wanted)
+            parameters = held(request_context.model_request_parameters, wanted, request_context.model)
             request_context = replace(request_context, model_request_parameters=parameters)
         if course.turn.options.must_call:
             choice = ModelSettings(tool_choice=[tool.name for tool in course.turn.tools])
