@@ -34,6 +34,20 @@ class Amount:
 
 
 @dataclass(frozen=True, slots=True)
+class Payment:
+    """What a turn costs a caller for whom nothing is left: to whom it is paid, by x402, and on which network.
+
+    `facilitator` is the address of who checks and collects payments. One must be good for `valid_seconds`.
+    """
+
+    price: Amount
+    pay_to: str
+    network: str
+    facilitator: str
+    valid_seconds: int
+
+
+@dataclass(frozen=True, slots=True)
 class Budget:
     """How much may be spent, by each key, user or agent or by all together, in a day, a month or ever.
 
@@ -50,6 +64,7 @@ class Budget:
     reserve: Amount | None = None
     price_input_per_mtok: Decimal | None = None
     price_output_per_mtok: Decimal | None = None
+    payment: Payment | None = None  # how a turn can be had all the same
 
     @property
     def unit(self) -> Unit:
@@ -71,6 +86,7 @@ def budget(
     reserve: str = "",
     price_input_per_mtok: Decimal | str | int | None = None,
     price_output_per_mtok: Decimal | str | int | None = None,
+    payment: Payment | None = None,
 ) -> Budget:
     """A budget as people write it: `budget("daily", "5 USD", per="user", period="day")`. Raises ValueError."""
     if not NAME.fullmatch(name):
@@ -81,7 +97,7 @@ def budget(
         raise ValueError(f"{period!r:.80} is no period: there are {', '.join(get_args(Period))}")
     most = amount(limit)
     aside = amount(reserve) if reserve else None
-    if most.count == 0:
+    if most.count == 0 and payment is None:
         raise ValueError(f"the limit {limit!r} lets nobody spend anything; write more than 0")
     if aside and aside.unit != most.unit:
         raise ValueError(f"the reserve {reserve!r} and the limit {limit!r} must both be in USD, or both in tokens")
@@ -99,6 +115,7 @@ def budget(
         aside,
         price(price_input_per_mtok),
         price(price_output_per_mtok),
+        payment,
     )
 
 

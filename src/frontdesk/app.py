@@ -17,6 +17,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from frontdesk import __version__
+from frontdesk.asking import Asking
 from frontdesk.backends.letta import LettaBackend, LettaSettings
 from frontdesk.backends.letta.client import LettaClient
 from frontdesk.config import LettaServer, Settings
@@ -65,8 +66,9 @@ from frontdesk.turn import Image
 
 if TYPE_CHECKING:
     from frontdesk.agents.agent import Agent as PythonAgent
+    from frontdesk.agents.loading import Agents
     from frontdesk.agents.services import Services
-    from frontdesk.backends.python import PythonBackend
+    from frontdesk.backends.python import Models, PythonBackend
 
 EXPOSED_HEADERS = [
     "mcp-session-id",
@@ -171,7 +173,7 @@ def create_app(settings: Settings) -> ASGIApp:
     async def lifespan(_: FastAPI) -> AsyncGenerator[None, None]:
         await database.start()
         if python:
-            await python.start(services(database))
+            await python.start(services(database, Asking(gateway, directory, ids, python.name)))
         await owners.start()
         directory.start()
         housekeeping.start()
@@ -259,17 +261,23 @@ def letta_backend(server: LettaServer, settings: Settings, metrics: Metrics | No
 
 def python_backend(settings: Settings, database: Database) -> "PythonBackend":
     """Imported here: Pydantic AI takes more than a second, and many servers have no such agents."""
-    from frontdesk.agents.loading import Agents
     from frontdesk.backends.python import Models, PythonBackend
-    from frontdesk.protocols.endpoints import mounted
 
     models = Models(settings.providers)
+    source = python_agents(settings, models)
+    return PythonBackend(source, StoredThreads(database), models, silence_seconds=settings.silence_seconds)
+
+
+def python_agents(settings: Settings, models: "Models") -> "Agents":
+    """The agents written in Python. Raises AgentError for what is wrong with one of them."""
+    from frontdesk.agents.loading import Agents
+    from frontdesk.protocols.endpoints import mounted
 
     def check(agent: "PythonAgent") -> None:
         models.check(agent)
         mounted(agent.parts.endpoints)
 
-    source = Agents(
+    return Agents(
         settings.agents,
         settings.agents_dir,
         settings.agents_resolver,
@@ -277,7 +285,6 @@ def python_backend(settings: Settings, database: Database) -> "PythonBackend":
         scopes=settings.scopes,
         check=check,
     )
-    return PythonBackend(source, StoredThreads(database), models, silence_seconds=settings.silence_seconds)
 
 
 def endpoints(python: "PythonBackend", entrance: Front) -> Own:
@@ -287,11 +294,11 @@ def endpoints(python: "PythonBackend", entrance: Front) -> Own:
     return Endpoints({python.name: python.endpoints}, entrance)
 
 
-def services(database: Database) -> "Services":
+def services(database: Database, desk: Asking) -> "Services":
     """What the skills of Python agents are lent."""
     from frontdesk.agents.services import Services
 
-    return Services(memories=StoredMemories(database))
+    return Services(memories=StoredMemories(database), desk=desk)
 
 
 def front(settings: Settings, images: ImageFetcher) -> Front:

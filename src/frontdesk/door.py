@@ -201,7 +201,7 @@ class _Visit:
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
-            self.status = message["status"]
+            self.status = int(message["status"])  # which libraries may give as an enum
             own: dict[str, str] = {"x-request-id": self.request_id}
             if self._client_id.isascii() and self._client_id.isprintable() and self._client_id:
                 own["x-client-request-id"] = self._client_id

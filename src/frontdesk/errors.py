@@ -16,7 +16,9 @@
     ├── ConversationBusy          another turn is running there; nothing was appended
     ├── IdempotencyConflict       the key was used for another request
     ├── InsufficientBudget        nothing is left to spend, or too little for this turn
-    │   └── PriceUnknown          a budget in money, and nobody knows what the model costs
+    │   ├── PriceUnknown          a budget in money, and nobody knows what the model costs
+    │   └── PaymentRequired       … but the caller may pay for the turn; or has, and that will not do
+    ├── PaymentUnavailable        who is to check a payment cannot be reached
     ├── RateLimited               our own limit; nothing was appended
     ├── Overloaded                more turns in flight than this server takes
     ├── ShuttingDown              this server ends, and the turn with it
@@ -40,7 +42,8 @@
 False, it must not be, because the message may have reached the agent; None, the status says enough.
 """
 
-from typing import ClassVar
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 
 class GatewayError(Exception):
@@ -140,6 +143,24 @@ class InsufficientBudget(GatewayError):
 
 class PriceUnknown(InsufficientBudget):
     code = "price_unknown"
+
+
+class PaymentRequired(InsufficientBudget):
+    """`accepts` is what would do, as x402 has it, and `offer` the same for a header."""
+
+    code = "payment_required"
+
+    def __init__(
+        self, message: str, *, accepts: Sequence[Mapping[str, Any]] = (), offer: str = "", code: str | None = None
+    ) -> None:
+        super().__init__(message, code=code)
+        self.accepts = accepts
+        self.offer = offer
+
+
+class PaymentUnavailable(GatewayError):
+    code = "payment_unavailable"
+    retry = True
 
 
 class RateLimited(GatewayError):

@@ -19,7 +19,7 @@ import structlog
 
 from frontdesk.conversations.background import Background
 from frontdesk.conversations.broadcast import Broadcast, said_again
-from frontdesk.conversations.desk import Desk, alone, keyed, nothing_kept
+from frontdesk.conversations.desk import Desk, alone, keyed
 from frontdesk.conversations.ids import fingerprint
 from frontdesk.conversations.ledger import Doubt, Ended, Entry, Ledger, NotInLine, Repeat
 from frontdesk.conversations.owners import Line, Owners
@@ -269,7 +269,7 @@ class Run:
             mode = self._parts.desk.mode(self.turn, agent, asked)
             who = replace(who, at=None) if who.at else who  # the agent may ask others for them
             turn = replace(self.turn, mode=mode, principal=who)
-            self.turn = turn = alone(turn, agent, asked) if who.stranger else turn
+            self.turn = turn = alone(turn, asked) if who.stranger else turn
             if model:
                 self.turn = turn = replace(turn, options=replace(turn.options, model=model))
             structlog.contextvars.bind_contextvars(turn=turn.id, agent=agent.name, **about(turn))
@@ -279,7 +279,7 @@ class Run:
                 if text is not None:
                     yield (TextDelta(text), TurnFinished(StopReason.STOP))
                     return
-                self.turn = replace(turn, mode="stateless", conversation="", signals=Signals())
+                self.turn = replace(turn, mode="stateless", conversation="", signals=Signals(trace=turn.signals.trace))
             self.turn = settled(self.turn, agent, self._parts.rules)
             async with aclosing(self._answer(backend, agent)) as answer:
                 async for batch in answer:
@@ -299,14 +299,12 @@ class Run:
         hold = self._parts.budgets.hold(self.turn, agent)
         said: list[Part] | None = None
         try:
-            if hold:
-                await hold.reserve()
+            await hold.reserve()
             text = await backend.generate(agent, prompt)
             said = [Message("assistant", (Text(text),))]
             return text
         finally:
-            if hold:
-                await finish(hold.settle(said=said))
+            await finish(hold.settle(said=said))
 
     async def _answer(self, backend: Backend, agent: Agent) -> AsyncGenerator[Batch, None]:
         """The turn's own answer, or that of the turn which it repeats."""
@@ -354,8 +352,6 @@ class Run:
                         pass
                     except OneThreadOnly:
                         await parts.ledger.withdraw(entry)
-                        if ask.turn.principal.stranger:
-                            raise nothing_kept() from None
                         ask = replace(ask, agent=replace(agent, conversations=False, bridged=False))
                     except ConversationNotFound:  # somebody has deleted it at the backend
                         if ask.named or not entry.conversation.thread:
@@ -408,9 +404,8 @@ class Run:
             if entry.waits:
                 self._entry = entry = await self._wait(ask, entry)
             async with parts.admission[backend.name].hold(patient=self.turn.background):
-                if hold := parts.budgets.hold(self.turn, ask.agent):
-                    self._hold = hold
-                    await hold.reserve()
+                self._hold = parts.budgets.hold(self.turn, ask.agent)
+                await self._hold.reserve()
                 placement = replace(await self._place(backend, ask, entry), hold=self._hold)
                 self._show(ask.agent, entry.conversation.id, placement.identity)
                 submitted = True

@@ -4,10 +4,23 @@ from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Seque
 from dataclasses import dataclass, field
 from decimal import Decimal
 from math import inf
-from typing import Protocol
+from typing import Any, Protocol
 
-from frontdesk.amounts import Unit
-from frontdesk.turn import Agent, Batch, Call, Identity, Item, Part, StopReason, Thread, ToolRun, Turn, Usage
+from frontdesk.amounts import Payment, Unit
+from frontdesk.turn import (
+    Agent,
+    Batch,
+    Call,
+    Identity,
+    Item,
+    Part,
+    Principal,
+    StopReason,
+    Thread,
+    ToolRun,
+    Turn,
+    Usage,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +39,7 @@ class Placement:
     instructions: str = ""
     closing: str = ""
     overlay: str = ""
-    hold: "Hold | None" = field(default=None, compare=False)  # what the turn may spend; None where nobody counts
+    hold: "Hold | None" = field(default=None, compare=False)  # what the turn may spend; None only where nobody counts
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,6 +303,43 @@ class Standing:
     held: int
 
 
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """What would do as a payment, in the protocol's words: for a header, and for a body."""
+
+    header: str
+    accepts: tuple[Mapping[str, Any], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Paid:
+    """A payment as it was sent. `id` is the same however often, and however, it is written."""
+
+    id: str
+    payment: Payment
+    proof: Any
+
+
+class Payments(Protocol):
+    """Who takes payments from callers. All raise PaymentUnavailable where that cannot be done now."""
+
+    async def offer(self, payment: Payment) -> Offer: ...
+
+    async def read(self, payment: Payment, sent: str) -> Paid:
+        """Understand what a caller has sent. Raises PaymentRequired if that is no payment of this kind."""
+        ...
+
+    async def verify(self, paid: Paid) -> None:
+        """See that it can be collected. Raises PaymentRequired."""
+        ...
+
+    async def collect(self, paid: Paid) -> str:
+        """Have it. Gives why that came to nothing, or an empty text."""
+        ...
+
+    async def aclose(self) -> None: ...
+
+
 class Accounts(Protocol):
     """Where what is spent, and what is set aside for running turns, is kept: exactly, for all processes together.
 
@@ -397,4 +447,30 @@ class Memories(Protocol):
 
     async def delete(self, tenant: str, user: str | None = None, agent: str = "") -> int:
         """Remove those that `known` gives, for good. Gives how many."""
+        ...
+
+
+# --- agents among themselves ---------------------------------------------------------------------------------------
+
+
+class Desk(Protocol):
+    """The desk at which an agent is served: what one of its agents can ask of the others, for the caller it serves."""
+
+    async def ask(
+        self, asker: str, agent: str, message: str, principal: Principal, conversation: str, trace: Sequence[str]
+    ) -> str:
+        """What `agent` answers to a message of the agent `asker`, in a conversation of that name, or in none.
+
+        `agent` is as a caller would write it. `trace` are the marks of those through whom the question has come.
+        Cancelling stops the turn. Raises GatewayError.
+        """
+        ...
+
+    def mark(self, agent: str) -> str:
+        """What stands for an agent that runs in this process in a trace."""
+        ...
+
+    async def search(self, intent: str, principal: Principal, others: Sequence[Agent] = ()) -> Sequence[Agent]:
+        """Those of the agents which a caller may use, and of `others`, that have something of what is wanted: the
+        likeliest first."""
         ...

@@ -24,6 +24,11 @@ def refusal(scope: str, principal: Principal, what: str = "This", *, param: str 
     return Forbidden(message, param=param, code="insufficient_scope")
 
 
+def nothing_kept() -> Unauthenticated:
+    """What is said to a stranger who asks for what others would find, too."""
+    return Unauthenticated(f"Without an API key nothing is kept: each request stands for itself. {KEY_NEEDED}")
+
+
 def check(scope: str, principal: Principal, what: str = "This") -> None:
     """Raises Unauthenticated for a stranger without this scope, Forbidden (`insufficient_scope`) for anybody else."""
     if not principal.holds(scope):

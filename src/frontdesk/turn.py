@@ -237,6 +237,8 @@ class Signals:
     resends: bool = False  # the conversation's name is a chat's: whoever sends it sends the whole transcript too
     temporary: bool = False  # the client will forget this chat
     task: str = ""  # what a chat client's background request is for
+    payment: str = ""  # what it pays with, as x402 has it
+    trace: tuple[str, ...] = ()  # marks of the agents through which the question has come, in order
 
 
 @dataclass(frozen=True, slots=True)

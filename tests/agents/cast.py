@@ -62,6 +62,7 @@ agents = [
 
 same_name = Agent("weather", model=MODEL)
 odd_scope = Agent("odd", model=MODEL, scope="premium")
+impostor = Agent("front", model=MODEL, handoffs=[Agent("weather", model=MODEL)])
 lost = Agent("lost", model=MODEL, handoffs=["nobody"])
 
 

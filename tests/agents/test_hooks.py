@@ -157,9 +157,10 @@ def test_a_handoff_is_shown_as_a_tool_that_models_take() -> None:
 
 def test_what_a_handoff_is_for_comes_from_it_or_from_its_target() -> None:
     billing = Agent("billing", model="scripted/x", description="Knows all invoices.")
-    assert handoff(billing).told == "Knows all invoices."
+    plain = "Hand this conversation over to billing, who answers in your place."
+    assert handoff(billing).told == f"{plain} Knows all invoices."
     assert handoff(billing, "For money.").told == "For money."
-    assert handoff("billing").told == "Hand the conversation over to billing."
+    assert handoff("billing").told == plain
 
 
 def test_a_handoff_needs_a_target() -> None:

@@ -1,14 +1,12 @@
 """Which agents are served, through the gateway: of import paths, of a folder, and made when asked for."""
 
 import time
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import openai
 import pytest
-import structlog
 
 from frontdesk.agents.errors import AgentError
 from frontdesk.agents.loading import Agents
@@ -40,12 +38,6 @@ def until(what: Callable[[], bool], seconds: float = 20.0) -> None:
         time.sleep(0.05)
 
 
-@contextmanager
-def quiet() -> Generator[list[Any]]:
-    with structlog.testing.capture_logs() as logs:
-        yield logs
-
-
 # --- import paths --------------------------------------------------------------------------------------------------
 
 
@@ -71,8 +63,9 @@ def test_a_tool_that_the_caller_may_not_use_is_neither_shown_nor_run(tmp_path: P
     ("paths", "sentence"),
     [
         ([f"{CAST}:agents", f"{CAST}:same_name"], "an agent called 'weather' already, in tests.agents.cast:agents"),
+        ([f"{CAST}:agents", f"{CAST}:impostor"], "hands over to another agent called 'weather' than is served"),
         ([f"{CAST}:odd_scope"], "The agent odd asks for the scope 'premium'"),
-        ([f"{CAST}:lost"], "lost hands over to 'nobody', but there is no such agent"),
+        ([f"{CAST}:lost"], "lost hands over to 'nobody', but no agent written in Python has this name"),
     ],
 )
 def test_what_cannot_be_served_together_is_refused(paths: list[str], sentence: str) -> None:
@@ -130,7 +123,7 @@ def test_a_folder_is_served_and_its_changes_too(tmp_path: Path) -> None:
         (folder / "one.yaml").write_text("model: scripted/x\nscope: premium")
         (folder / "three.yaml").unlink()
         until(lambda: "three" not in models(desk))
-        assert say(desk, "one", "@call is_on") != ""  # what it was before
+        assert say(desk, "one", "@call is_on") == "Tool results: true"  # as it was before
 
         (folder / "one.yaml").unlink()
         until(lambda: "from file off" in cast.living)

@@ -8,7 +8,7 @@ import contextlib
 import re
 import sys
 import warnings
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
 from typing import Any, get_args
 
 import pytest
@@ -66,7 +66,7 @@ async def other() -> AsyncGenerator[Recorder]:
 
 
 @pytest.fixture(scope="module")
-def scripted_server() -> Any:
+def scripted_server() -> Iterator[ScriptedModel]:
     with ScriptedModel() as model:
         yield model
 
@@ -145,6 +145,11 @@ def test_a_package_that_is_not_here_is_named(
     monkeypatch.setitem(sys.modules, package, None)  # as Python notes what cannot be imported
     with pytest.raises(AgentError, match=re.escape(f"pip install 'frontdesk[{extra}]'")):
         check(spec)
+
+
+def test_a_scripted_model_has_no_address() -> None:
+    with pytest.raises(AgentError, match="within this process"):
+        build(["scripted/demo"], base_url="http://127.0.0.1:9")
 
 
 def test_every_provider_can_be_set_up() -> None:
@@ -393,6 +398,8 @@ def reachable(spec: str, server: Recorder, monkeypatch: pytest.MonkeyPatch) -> M
         monkeypatch.setenv(name, value)
     if spec == BEDROCK:  # with a key it would want TLS
         return build([spec], providers={"bedrock": account(server.url)})
+    if spec == "scripted/any":
+        return build([spec])
     return build([spec], api_key="key", base_url=server.url)
 
 
@@ -479,7 +486,8 @@ async def test_a_schema_goes_as_it_is_and_any_object_is_asked_for_in_words_too(s
 
 
 OPENAI = {"OPENAI_API_KEY": "key"}
-SAMPLED = {"temperature", "top_p", "frequency_penalty", "presence_penalty", "logit_bias"}
+UNSAMPLED = {"frequency_penalty", "presence_penalty", "logit_bias"}  # for which Responses has no words
+SAMPLED = {"temperature", "top_p", *UNSAMPLED}
 
 
 @pytest.mark.parametrize(
@@ -489,7 +497,7 @@ SAMPLED = {"temperature", "top_p", "frequency_penalty", "presence_penalty", "log
         ("gpt-4.1-mini", OpenAIChatModel, {"reasoning_effort", "verbosity"}),
         ("gpt-5-mini", OpenAIResponsesModel, SAMPLED | {"seed", "stop"}),
         ("o3", OpenAIResponsesModel, SAMPLED | {"seed", "stop", "verbosity"}),
-        ("gpt-5.1", OpenAIResponsesModel, {"frequency_penalty", "presence_penalty", "logit_bias", "seed", "stop"}),
+        ("gpt-5.1", OpenAIResponsesModel, UNSAMPLED | {"seed", "stop"}),
     ],
 )
 def test_openais_own_models_that_reason_are_asked_through_responses(
@@ -538,6 +546,26 @@ def test_without_reasoning_they_do() -> None:
     model = build(["openai/gpt-5.1"], environment=OPENAI)
     asked: Mapping[str, Any] = settings(Options(temperature=0.5, reasoning_effort="none"), model)
     assert asked == {"temperature": 0.5, "openai_reasoning_effort": "none"}
+
+
+@pytest.mark.parametrize(
+    ("spec", "own", "missing"),
+    [
+        ("openai/gpt-5.1", {"thinking": "high"}, {*SAMPLED, "seed", "stop"}),
+        ("openai/gpt-5.1", {"openai_reasoning_effort": "low"}, {*SAMPLED, "seed", "stop"}),
+        ("openai/gpt-5.1", {"thinking": False}, {*UNSAMPLED, "seed", "stop"}),
+        (
+            "anthropic/claude-haiku-4-5",
+            {"anthropic_thinking": {"type": "enabled", "budget_tokens": 1024}},
+            {*MISSING["anthropic/claude-sonnet-4-6"], "must_call", "reasoning_effort"},
+        ),
+    ],
+)
+def test_what_the_agent_itself_has_set_stands_in_the_way_of_some(
+    spec: str, own: ModelSettings, missing: set[str]
+) -> None:
+    model = build([spec], environment=OPENAI | {"ANTHROPIC_API_KEY": "key"})
+    assert honours(model, own) == EVERYTHING - missing
 
 
 def test_of_several_models_what_reaches_each_is_honoured() -> None:

@@ -11,7 +11,6 @@ import structlog
 from pydantic_ai.models.test import TestModel
 
 from frontdesk import Agent
-from frontdesk.agents import resolver
 from frontdesk.agents.errors import AgentError
 from frontdesk.agents.resolver import Resolver
 from frontdesk.errors import BackendUnavailable, StoreUnavailable
@@ -27,13 +26,13 @@ class House:
         self.came: list[Agent] = []
         self.went: list[Agent] = []
         self._inner = resolve or agent
-        self.resolver = Resolver(self._resolve, seconds, self._take, self.went.append, max_agents)
+        self.resolver = Resolver(self._resolve, seconds, self.take, self.went.append, max_agents)
 
     def _resolve(self, name: str) -> Agent | Awaitable[Agent | None] | None:
         self.asked.append(name)
         return self._inner(name)
 
-    async def _take(self, agent: Agent) -> None:
+    async def take(self, agent: Agent) -> None:
         self.came.append(agent)
 
     @property
@@ -124,8 +123,7 @@ async def test_only_so_many_are_remembered_and_those_used_last_stay() -> None:
     assert {each.name for each in house.present} == {"a", "c"}
 
 
-async def test_unknown_names_in_masses_push_out_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(resolver, "MAX_UNKNOWN", 3)
+async def test_unknown_names_in_masses_push_out_nobody() -> None:
     house = House(lambda name: agent(name) if name == "ann" else None, max_agents=2)
     ann = await house.resolver.find("ann")
     for number in range(10):
@@ -167,9 +165,19 @@ def says_404(name: str) -> None:
     raise KeyError(name)
 
 
-@pytest.mark.parametrize(
-    "resolve", [fails, says_404, lambda name: agent("other"), lambda name: "ann", lambda name: Agent(name, model="")]
-)
+def gives_another(name: str) -> Agent:
+    return agent("other")
+
+
+def gives_a_name(name: str) -> str:
+    return name
+
+
+def cannot_make_it(name: str) -> Agent:
+    return Agent(name, model="")
+
+
+@pytest.mark.parametrize("resolve", [fails, says_404, gives_another, gives_a_name, cannot_make_it])
 async def test_a_resolver_that_fails_is_a_fault_of_the_server_and_its_reason_is_for_the_log(resolve: Any) -> None:
     house = House(resolve)
     with structlog.testing.capture_logs() as logs, pytest.raises(BackendUnavailable) as error:
@@ -190,10 +198,13 @@ async def test_an_agent_that_is_not_taken_is_a_fault_of_the_server() -> None:
         await taken.find("ann")
 
 
-async def test_a_resolver_that_takes_too_long_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(resolver, "WAIT_SECONDS", 0.01)
+async def test_a_resolver_that_takes_too_long_is_given_up() -> None:
+    async def resolve(name: str) -> None:
+        await asyncio.Event().wait()
+
+    slow = Resolver(resolve, 60.0, House().take, lambda agent: None, wait_seconds=0.01)
     with structlog.testing.capture_logs(), pytest.raises(BackendUnavailable, match="in time"):
-        await House(lambda name: asyncio.Event().wait()).resolver.find("ann")
+        await slow.find("ann")
 
 
 async def test_only_errors_that_are_the_servers_own_pass_as_they_are() -> None:

@@ -1,16 +1,24 @@
+import json
 import signal
 import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
-from frontdesk.cli.serve import without_password
+from frontdesk.cli.serve import keys, without_password
+from frontdesk.config import Settings
 
 from .conftest import Run
+
+ISSUER = (
+    '[{"name": "a", "issuer": "i", "audience": "b", "jwks_url": "https://i.example/keys", "algorithms": ["RS256"],'
+    ' "grants": ["owner"]}]'
+)
 
 
 def test_version_and_help(run: Run) -> None:
@@ -26,6 +34,9 @@ def test_version_and_help(run: Run) -> None:
         ("FRONTDESK_WORKERS", "0", "workers (FRONTDESK_WORKERS): Input should be greater than or equal to 1"),
         ("REMOVE_SYSTEM_PROMPT", "perhaps", "remove_system_prompt (REMOVE_SYSTEM_PROMPT): Input should be"),
         ("FRONTDESK_KEYS", '[{"name": "a", "sha256": "x"}]', "[[keys]] 1, sha256: String should match"),
+        ("FRONTDESK_JWT", '[{"name": "a", "issuer": "i", "audience": "b"}]', "[[jwt]] 1, jwks_url: Field required"),
+        ("FRONTDESK_JWT", ISSUER.replace("RS256", "HS256"), "algorithms has 'HS256'"),
+        ("FRONTDESK_JWT", ISSUER.replace("owner", "superuser"), "'superuser', which is none here"),
         ("FRONTDESK_ON_DISCONNECT", "never", "on_disconnect (FRONTDESK_ON_DISCONNECT): use detach"),
         ("FRONTDESK_KEYS", "no json", "The settings cannot be read"),
         ("FRONTDESK_CONFIG", "missing.toml", "There is no settings file missing.toml."),
@@ -99,6 +110,16 @@ def wait_until_live(url: str, seconds: float = 20) -> bool:
         except httpx.TransportError:
             time.sleep(0.05)
     return False
+
+
+def test_it_tells_what_is_taken_for_a_key() -> None:
+    def told(**settings: Any) -> str:
+        return keys(Settings(_env_file=None, **settings))  # pyright: ignore[reportCallIssue]
+
+    assert "listens on loopback only" in told()
+    assert told(api_keys="one,two") == "needed: clients send one as their API key (2 known)"
+    jwt = json.loads(ISSUER)
+    assert told(jwt=jwt, allow_anonymous=True).endswith("(0 known), or a token of a; without one, public agents")
 
 
 def test_a_password_in_an_address_is_not_shown() -> None:

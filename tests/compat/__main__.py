@@ -2,7 +2,8 @@
 
     python -m tests.compat [NAME…] [--case PREFIX] [--pin]
 
-Without names all of them. Each runs in an environment of its own, which is made once for each set of pins.
+Without names all of them. Each runs in an environment of its own, which is made once for each set of pins. `behind` is
+no client, but what Python agents have behind them.
 `--pin` writes the lock files anew instead. Exit 1 if anything fails.
 """
 
@@ -19,6 +20,7 @@ from rich.console import Console
 
 from frontdesk.demo.local_letta import inherited
 from frontdesk.observe import logs
+from tests.compat import behind
 from tests.compat.cases import CASES, SHORTFALLS
 from tests.compat.clients import CLIENTS, KIT, Client
 from tests.compat.environments import NotInstalled, command, installed, pin
@@ -40,11 +42,12 @@ class Line(msgspec.Struct):
 
 def main() -> int:
     parser = argparse.ArgumentParser("python -m tests.compat", description="Other people's clients, against a gateway.")
-    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(client.name for client in CLIENTS))
+    names = [*(client.name for client in CLIENTS), "behind"]
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(names))
     parser.add_argument("--case", default="", metavar="PREFIX", help="only the cases that begin so; nothing is written")
     parser.add_argument("--pin", action="store_true", help="write the lock files anew")
     options = parser.parse_args()
-    if unknown := set(options.names) - {client.name for client in CLIENTS}:
+    if unknown := {*options.names} - {*names}:
         parser.error(f"no such client: {', '.join(sorted(unknown))}")
     clients = [client for client in CLIENTS if client.name in options.names or not options.names]
     if options.pin:
@@ -52,11 +55,13 @@ def main() -> int:
             pin(client)
         return 0
     logs.configure("warning", "console")
-    found = run(clients, options.case)
+    found = run(clients, options.case) if clients else {}
     if not options.case:
         write(read() | found)
-    show(found, out)
-    return 1 if any(result.failed for result in found.values()) else 0
+    if found:
+        show(found, out)
+    failed = behind.run(options.case) if "behind" in (options.names or names) else []
+    return 1 if failed or any(result.failed for result in found.values()) else 0
 
 
 def run(clients: Sequence[Client], prefix: str) -> dict[str, Result]:

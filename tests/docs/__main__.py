@@ -16,7 +16,7 @@ from pydantic.fields import FieldInfo
 
 from frontdesk.cli import app
 from frontdesk.cli.settings import variables
-from frontdesk.config import JwtSettings, KeySettings, LettaServer, Settings
+from frontdesk.config import BudgetSettings, JwtSettings, KeySettings, LettaServer, ProviderSettings, Settings
 from tests.compat import results
 from tests.docs import types
 
@@ -133,7 +133,9 @@ PARTS: Mapping[str, Callable[[], str]] = {
     "settings": settings,
     "keys": lambda: table(KeySettings),
     "jwt": lambda: table(JwtSettings),
+    "budgets": lambda: table(BudgetSettings),
     "letta": lambda: table(LettaServer),
+    "providers": lambda: table(ProviderSettings),
     "commands": commands,
     "compat": results.page,
     "types": types.page,

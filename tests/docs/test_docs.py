@@ -15,7 +15,7 @@ from pydantic import BaseModel
 
 from frontdesk.backends.letta.backend import RESERVED_TOOLS
 from frontdesk.cli.settings import variables
-from frontdesk.config import JwtSettings, KeySettings, LettaServer, Settings
+from frontdesk.config import BudgetSettings, JwtSettings, KeySettings, LettaServer, ProviderSettings, Settings
 from frontdesk.errors import GatewayError
 from frontdesk.policies.auth import Keyring
 from frontdesk.policies.limits import Limits
@@ -64,7 +64,7 @@ def test_every_generated_part_has_its_place() -> None:
     assert sorted(placed) == sorted(PARTS)
 
 
-@pytest.mark.parametrize("model", [Settings, KeySettings, JwtSettings, LettaServer])
+@pytest.mark.parametrize("model", [Settings, BudgetSettings, KeySettings, JwtSettings, LettaServer, ProviderSettings])
 def test_every_setting_is_described(model: type[BaseModel]) -> None:
     assert [name for name, info in model.model_fields.items() if not info.description] == []
 
@@ -196,7 +196,11 @@ def test_the_example_file_is_complete_and_has_the_defaults() -> None:
         if name != "letta_base_url":  # shown with what an empty one means
             assert getattr(settings, name) == Settings.model_fields[name].get_default(), name
     named = set(re.findall(r"^(?:# )?([a-z0-9_]+) = ", text, re.MULTILINE)) | set(re.findall(r"\[([a-z_]+)[.\]]", text))
-    fields = {name for model in (Settings, KeySettings, JwtSettings, LettaServer) for name in model.model_fields}
+    fields = {
+        name
+        for model in (Settings, BudgetSettings, KeySettings, JwtSettings, LettaServer, ProviderSettings)
+        for name in model.model_fields
+    }
     assert named == fields
 
 
@@ -206,7 +210,13 @@ def test_the_example_file_is_right_also_where_it_is_commented_out() -> None:
     settings = settings_of(opened)
     Keyring(settings)
     Limits(settings)
-    assert (len(settings.keys), len(settings.jwt), len(settings.letta), settings.aliases) == (1, 1, 1, {"gpt-4o": "Milo"})
+    assert len(settings.budgets) == 1
+    assert (len(settings.keys), len(settings.jwt), len(settings.letta), settings.aliases) == (
+        1,
+        1,
+        1,
+        {"gpt-4o": "Milo"},
+    )
 
 
 def compose() -> dict[str, Any]:

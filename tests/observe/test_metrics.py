@@ -4,6 +4,7 @@ import asyncio
 import re
 import time
 from collections.abc import Callable
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -220,6 +221,7 @@ def busy(metrics: Metrics) -> None:
     metrics.background_task("title_generation", "canned")
     metrics.repeat("joined")
     metrics.error("model_not_found")
+    metrics.spent("daily", "USD", Decimal("0.05"))
     metrics.backend_call("letta", "agents", 0.02, ok=True)
     metrics.waiting(lambda: 2)
 

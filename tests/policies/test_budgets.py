@@ -56,7 +56,6 @@ class Till:
 
     async def hold(self, *budgets: Budget, turn: Turn | None = None, agent: Agent = WEATHER) -> TurnHold:
         hold = self.budgets(*budgets).hold(turn or asked(), agent)
-        assert hold
         await hold.reserve()
         return hold
 
@@ -93,10 +92,15 @@ def at_most(tokens: int) -> Options:
 
 
 async def test_a_turn_that_no_budget_concerns_holds_nothing(till: Till) -> None:
-    assert till.budgets().hold(asked(), WEATHER) is None
-    assert till.budgets(tokens(10, keys=["other"])).hold(asked(), WEATHER) is None
-    assert till.budgets(tokens(10, agents=["Weather"])).hold(asked(), WEATHER) is None
-    assert till.budgets(tokens(10, agents=["python/w*"], keys=["we?"])).hold(asked(), WEATHER)
+    for others in ((), (tokens(5000, keys=["other"]),), (tokens(5000, agents=["Weather"]),)):
+        hold = await till.hold(*others)
+        await hold.call_model(MODEL, 10**9)
+        await hold.call_tool(Decimal(1000))
+        hold.used(MODEL, Usage(10, 10))
+        await hold.settle()
+    assert await till.books() == {}
+    await till.hold(tokens(5000, agents=["python/w*"], keys=["we?"]))
+    assert await till.books() == {"tokens": (0, 1001)}
 
 
 @pytest.mark.parametrize(
@@ -234,6 +238,16 @@ async def test_the_agent_that_a_turn_goes_to_has_its_own_budgets(till: Till) -> 
     assert await till.books() == {"tokens": (150, 0), "python/poor/tokens": (50, 0)}
 
 
+async def test_also_where_the_first_has_none(till: Till) -> None:
+    poor = Agent("poor", "poor", "python", model=MODEL, budgets=(dollars("1"),))
+    hold = await till.hold()
+    hold.used(MODEL, Usage(output_tokens=500))
+    await hold.hand_over(poor)
+    hold.used(MODEL, Usage(output_tokens=100))
+    await hold.settle()
+    assert await till.books() == {"python/poor/money": (1000, 0)}
+
+
 async def test_and_it_may_not_go_there_when_those_are_used_up(till: Till) -> None:
     poor = Agent("poor", "poor", "python", model=MODEL, budgets=(tokens(500, per="agent"),))
     await till.hold(agent=poor)
@@ -288,7 +302,6 @@ async def test_a_turn_that_is_cancelled_while_it_sets_aside_leaves_nothing(till:
     till.accounts = SlowAccounts(till.database, "here")
     for number in range(3):
         hold = till.budgets(tokens(10_000)).hold(asked(id=f"turn-{number}"), WEATHER)
-        assert hold
         task = asyncio.create_task(hold.reserve())
         for _ in range(number):
             await asyncio.sleep(0)

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from frontdesk.config import KeySettings, Settings
+from frontdesk.config import JwtSettings, KeySettings, Settings
 from frontdesk.errors import RateLimited
 from frontdesk.policies.auth import ConfigurationError
 from frontdesk.policies.limits import Limits, RateState, RequestRateExceeded, duration
@@ -72,6 +72,15 @@ async def test_keys_do_not_share_a_rate() -> None:
 def test_a_rate_that_cannot_be_read_names_its_key_at_the_start(rate: str) -> None:
     with pytest.raises(ConfigurationError, match="of the key 'bot' cannot be read"):
         limits(key(rate=rate))
+
+
+def test_so_does_one_of_an_issuer_or_of_callers_without_a_key() -> None:
+    issuer = JwtSettings(name="idp", issuer="i", audience="a", jwks_url="https://i.example/keys", rate="fast")
+    with pytest.raises(ConfigurationError, match=r"of the \[\[jwt\]\] 'idp' cannot be read"):
+        Limits(Settings(jwt=(issuer,)))
+    with pytest.raises(ConfigurationError, match="callers without a key cannot be read"):
+        Limits(Settings(anonymous_rate="fast"))
+    assert Limits(Settings(anonymous_rate=""))
 
 
 @pytest.mark.parametrize("rate", ["60/minute", "1000 per hour", "5/10 seconds", "1/DAY"])

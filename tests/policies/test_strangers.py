@@ -7,8 +7,13 @@ from typing import Any
 import httpx
 import openai
 import pytest
+from sqlalchemy import create_engine
 
+from frontdesk.conversations.desk import alone
+from frontdesk.conversations.placing import Ask, spot
+from frontdesk.errors import Unauthenticated
 from frontdesk.testing import ScriptedModel
+from frontdesk.turn import Agent, Message, Principal, Text, Turn
 from tests.policies.issuer import signed
 from tests.policies.serving import ADMIN, MASTER, OWNER, PLAIN, ask, chat, code, listed, serving
 from tests.served import Served
@@ -276,3 +281,16 @@ def test_an_endpoint_of_a_public_agent_asks_for_its_own_scope(
         assert answer.status_code == status, answer.text
     if user == 403:
         assert code(ask(desk, "GET", f"/agents/lobby{path}", PLAIN)) == (403, "insufficient_scope")
+
+
+# --- what is shared by many ----------------------------------------------------------------------------------------
+
+
+def test_an_agents_one_thread_is_not_for_strangers() -> None:
+    """Whatever led there: an agent that turns out to have no conversations, or one that is bridged."""
+    turn = Turn("turn_1", "old", (Message("user", (Text("hi"),)),), principal=Principal(scopes=frozenset()))
+    for bridged in (False, True):
+        agent = Agent("a", "old", "letta", conversations=False, bridged=bridged)
+        ask = Ask(alone(turn, "auto"), agent, "stateless", "scope", (), ())
+        with create_engine("sqlite://").connect() as tx, pytest.raises(Unauthenticated, match="nothing is kept"):
+            spot(tx, ask)

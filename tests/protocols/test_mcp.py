@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import AsyncGenerator, Generator
@@ -365,6 +366,22 @@ async def test_a_request_that_is_cut_off_is_none(gateway: Watched, fake: FakeLet
     assert not fake.visits
 
 
+async def test_a_server_that_ends_stops_calls_and_leaves_tasks_to_the_next(fake: FakeLetta, tmp_path: Path) -> None:
+    message = {"messageId": "1", "role": "ROLE_USER", "parts": [{"text": "#held# as a task"}]}
+    task = body_of("SendMessage", 1, message=message)
+    with serving(tmp_path, fake.url, FRONTDESK_SHUTDOWN_SECONDS="0") as process:
+        async with httpx.AsyncClient(base_url=process.url, headers=HEADERS, timeout=60) as http:
+            call = asyncio.create_task(http.post("/mcp", json=called("#held# as a call")))
+            asking = asyncio.create_task(http.post("/a2a/Milo", json=task, headers={"a2a-version": "1.0"}))
+            await visited(fake, 2)
+            process.popen.send_signal(signal.SIGTERM)
+            with pytest.raises(httpx.RemoteProtocolError):
+                await call
+            assert (await asking).json()["error"]["code"] == "server_shutting_down"
+            await asyncio.to_thread(process.popen.wait, 15)
+    assert fake.cancels == [visit.conversation for visit in fake.visits_with("as a call")]
+
+
 async def test_calls_are_no_responses(gateway: Watched) -> None:
     async with by_hand(gateway) as http:
         session = {"mcp-session-id": await session_of(http)}
@@ -373,6 +390,28 @@ async def test_calls_are_no_responses(gateway: Watched) -> None:
         told = (await http.get(f"/v1/conversations/{items['id']}/items")).json()["data"]
         turn = told[0]["id"].removeprefix("msg_").split("i")[0].split("o")[0]
         assert (await http.get(f"/v1/responses/resp_{turn}")).status_code == 404
+
+
+async def test_a_stranger_sees_public_agents_and_nothing_is_kept(tmp_path: Path) -> None:
+    agents = tmp_path / "agents"
+    agents.mkdir()
+    for name, scope in (("oracle", "public"), ("butler", "user")):
+        (agents / f"{name}.md").write_text(f"---\nmodel: scripted/x\nscope: {scope}\n---\nThe password is swordfish.\n")
+    settings: dict[str, Any] = {"agents_dir": agents, "api_keys": "master", "allow_anonymous": True}
+    with watched(tmp_path / "data", **settings) as gateway:
+        async with by_hand(gateway, "") as http:
+            listed = await http.post("/mcp", json=body_of("tools/list", 1))
+            assert [tool["name"] for tool in told_in(listed.text)["result"]["tools"]] == ["oracle"]
+            assert "swordfish" not in listed.text
+            session = {"mcp-session-id": await session_of(http)}
+            for _ in range(2):
+                call = body_of("tools/call", 1, name="oracle", arguments={"message": "@say I see."})
+                result = told_in((await http.post("/mcp", json=call, headers=session)).text)["result"]
+                assert result["structuredContent"] == {"text": "I see.", "stop_reason": "stop"}
+            call = body_of("tools/call", 2, name="butler", arguments={"message": "@say I see."})
+            assert "Unknown tool" in (await http.post("/mcp", json=call)).text
+        async with connected(gateway, "master") as client:
+            assert len((await client.list_tools()).tools) == 2
 
 
 def test_nothing_is_loaded_for_who_does_not_ask() -> None:

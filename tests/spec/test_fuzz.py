@@ -46,7 +46,7 @@ def known(house: House) -> dict[str, str]:
     conversation = house.conversation("Hello", "#thinks#")
     item = house.get(f"/v1/conversations/{conversation}/items")["data"][0]["id"]
     response = house.respond("Hello", background=True)["id"]
-    return {"model": "Milo", "conversation_id": conversation, "item_id": item, "response_id": response}
+    return {"model": "Milo", "name": "Milo", "conversation_id": conversation, "item_id": item, "response_id": response}
 
 
 def known_body(body: dict[str, Any]) -> dict[str, Any]:

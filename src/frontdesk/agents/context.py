@@ -8,6 +8,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
+from frontdesk.ports import Hold
 from frontdesk.turn import Principal, Turn, Usage
 
 
@@ -20,6 +21,7 @@ class Context:
     conversation: str = ""  # opaque; the same in all turns of one conversation
     usage: Usage = field(default_factory=Usage)
     scratch: dict[str, Any] = field(default_factory=dict[str, Any])  # for hooks and tools, while the turn lasts
+    hold: Hold | None = None  # what the turn may spend; None where no budget concerns it
 
     @property
     def principal(self) -> Principal:

@@ -34,7 +34,8 @@ class Handoff:
     def told(self) -> str:
         """What the model is told of it."""
         about = "" if isinstance(self.target, str) else self.target.description
-        return self.description or about or f"Hand the conversation over to {self.name}."
+        what = f"Hand this conversation over to {self.name}, who answers in your place."
+        return self.description or (f"{what} {about}" if about else what)
 
 
 def handoff(to: "str | Agent", description: str = "", scope: str = "user") -> Handoff:

@@ -51,6 +51,7 @@ class Agents:
         self._static = by_name(paths)
         self._folder = Folder(folder) if folder else None
         self._foldered: Mapping[str, Agent] = by_own_name(self._folder.read()) if self._folder else {}
+        self._listed: Mapping[str, Agent] = {**self._foldered, **self._static}
         self._resolve = resolver_at(resolver) if resolver else None
         self._resolver_seconds = resolver_seconds
         self._resolver: Resolver | None = None
@@ -65,11 +66,11 @@ class Agents:
 
     def listed(self) -> Mapping[str, Agent]:
         """By name: all but those that are made when asked for."""
-        return {**self._foldered, **self._static}
+        return self._listed
 
     async def find(self, name: str) -> Agent | None:
         """The agent of exactly this name. Raises BackendError if it would have to be made, and cannot be."""
-        if known := self._static.get(name) or self._foldered.get(name):
+        if known := self._listed.get(name):
             return known
         return await self._resolver.find(name) if self._resolver else None
 
@@ -133,6 +134,7 @@ class Agents:
     def _serve(self, foldered: Mapping[str, Agent], name: str) -> None:
         """Have these in the folder; `name` is the one by which they differ from those before."""
         before, self._foldered = self._foldered.get(name), foldered
+        self._listed = {**foldered, **self._static}
         if before:
             self._leave(before)
 
@@ -176,8 +178,8 @@ class Agents:
                 for handoff in each.parts.handoffs:
                     if isinstance(handoff.target, str) and handoff.target not in self._static:
                         raise AgentError(
-                            f"{each.name} hands over to {handoff.target!r}, but there is no such agent. "
-                            f"There is {', '.join(self._static)}."
+                            f"{each.name} hands over to {handoff.target!r}, but no agent written in Python has this "
+                            f"name. There is {', '.join(self._static)}."
                         )
 
 

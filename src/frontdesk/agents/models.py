@@ -192,6 +192,8 @@ def access_to(
     """`api_key` and `base_url` are the agent's own. Raises AgentError where something is missing."""
     provider, shown = PROVIDERS[name], repr(spec[:200])
     if base_url:
+        if not (provider.wants_address or provider.credentials):
+            raise AgentError(f"The model {shown} is within this process: leave out the agent's base_url.")
         if provider.wants_key and not api_key.strip():
             raise AgentError(
                 f"The model {shown} is at an address of the agent's own, to which no other key is sent: give the agent"
@@ -258,27 +260,43 @@ UNHEARD_BY_OLLAMA = frozenset({"logit_bias", "parallel_tool_calls"})
 """It takes them, and drops them. Source: https://docs.ollama.com/api/openai-compatibility"""
 
 
-def honours(model: Model) -> frozenset[str]:
-    """Which of `turn.OPTIONS` reach the model's provider; where there are several models, each of them. `model` never
-    does: which one is asked is not the model's to say."""
-    return frozenset(OPTIONS).intersection(*(heard(each) for each in leaves(model)))
+OVERRULING = frozenset(
+    {
+        "anthropic_effort",
+        "anthropic_thinking",
+        "bedrock_additional_model_requests_fields",
+        "google_thinking_config",
+        "groq_reasoning_effort",
+        "groq_reasoning_format",
+        "openrouter_reasoning",
+    }
+)
+"""Settings of an agent's own which a caller's effort does not change."""
 
 
-def heard(model: Model) -> frozenset[str]:
-    missed = unheard(model)
+def honours(model: Model, own: ModelSettings | None = None) -> frozenset[str]:
+    """Which of `turn.OPTIONS` reach the model's provider; where there are several models, each of them. `own` are the
+    agent's settings. `model` is never among them: which one is asked is not the model's to say."""
+    return frozenset(OPTIONS).intersection(
+        *(heard(each, {**(each.settings or {}), **(own or {})}) for each in leaves(model))
+    )
+
+
+def heard(model: Model, own: Mapping[str, Any]) -> frozenset[str]:
+    missed = unheard(model, own)
     found = {ours for ours, theirs in SETTINGS.items() if theirs not in missed}
-    found |= {"reasoning_effort"} if reasons(model) else set()
+    found |= {"reasoning_effort"} if reasons(model) and OVERRULING.isdisjoint(own) else set()
     found |= {"verbosity"} if is_verbose(model) else set()
     found |= {"format"} if keeps_format(model) else set()
-    found |= {"must_call"} if can_be_forced(model) else set()
+    found |= {"must_call"} if can_be_forced(model, own) else set()
     return frozenset(found)
 
 
-def unheard(model: Model) -> frozenset[str]:
+def unheard(model: Model, own: Mapping[str, Any]) -> frozenset[str]:
     """Settings that do not reach the provider: it has no word for them, or its models refuse them."""
     profile = traits(model)
     missed = {*model.unsupported_settings, *profile.get("openai_unsupported_model_settings", ())}
-    if is_alike(model) and always_reasons(profile):
+    if is_alike(model) and profile.get("openai_supports_reasoning") and thinks(model, own):
         missed |= {*SAMPLING_PARAMS}
     if any(profile.get(f"{maker}_disallows_sampling_settings") for maker in ("anthropic", "bedrock")):
         missed |= {"temperature", "top_p"}
@@ -299,16 +317,15 @@ def is_alike(model: Model) -> bool:
     return isinstance(model, OpenAIChatModel | OpenAIResponsesModel)
 
 
-def always_reasons(profile: Mapping[str, Any]) -> bool:
-    """Whether it reasons where nothing is said of that; then it is not sampled as one wishes."""
-    return bool(profile.get("openai_supports_reasoning")) and (
-        not can_stop_reasoning(profile) or bool(profile.get("thinking_enabled_by_default"))
-    )
-
-
-def can_stop_reasoning(profile: Mapping[str, Any]) -> bool:
-    efforts = profile.get("openai_reasoning_efforts")
-    return "none" in efforts if efforts is not None else bool(profile.get("openai_supports_reasoning_effort_none"))
+def thinks(model: Model, own: Mapping[str, Any]) -> bool:
+    """Whether it reasons where a caller says nothing of that."""
+    profile = traits(model)
+    if profile.get("thinking_always_enabled"):
+        return True
+    said = own.get("openai_reasoning_effort" if is_alike(model) else "anthropic_thinking", own.get("thinking"))
+    if said is None:
+        return bool(profile.get("thinking_enabled_by_default"))
+    return said not in (False, "none", {"type": "disabled"})
 
 
 def reasons(model: Model) -> bool:
@@ -339,13 +356,10 @@ def keeps_format(model: Model) -> bool:
     return able and (model.system != "google" or bool(profile.get("google_supports_tool_combination")))
 
 
-def can_be_forced(model: Model) -> bool:
+def can_be_forced(model: Model, own: Mapping[str, Any]) -> bool:
     """Whether it can be made to call a tool."""
-    profile = traits(model)
-    thinks = bool(profile.get("thinking_enabled_by_default") or profile.get("thinking_always_enabled"))
-    able = profile.get("supports_forced_tool_choice", True)
-    able = able and (not thinks or profile.get("supports_forced_tool_choice_with_thinking", True))
-    return bool(able) and model.system != "ollama"
+    able = bool(traits(model).get("supports_forced_tool_choice", True)) and model.system != "ollama"
+    return able and (not thinks(model, own) or reasons_when_forced(model))
 
 
 def settings(options: Options, model: Model) -> ModelSettings:

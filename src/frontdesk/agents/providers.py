@@ -99,7 +99,7 @@ def client(kind: Any, access: Access, limits: Limits, http_client: Any) -> Any:
         def _should_retry(self, response: Any) -> bool:
             wait = self._parse_retry_after_header(response.headers)
             worth_it = wait is None or wait <= WAIT_SECONDS
-            return worth_it and bool(super()._should_retry(response))  # pyright: ignore[reportUnknownMemberType]
+            return worth_it and kind._should_retry(self, response)
 
     key = access.api_key or NO_KEY
     return Client(api_key=key, base_url=access.base_url, max_retries=limits.retries, http_client=http_client)

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from functools import partial
 
 import structlog
-from anyio import to_thread
 
 from frontdesk.agents.agent import NAME, Agent, is_engine, wrapped
 from frontdesk.agents.errors import AgentError
+from frontdesk.agents.tools import in_thread
 from frontdesk.errors import BackendError, BackendUnavailable
 
 log = structlog.get_logger(__name__)
@@ -47,12 +47,14 @@ class Resolver:
         take: Callable[[Agent], Awaitable[None]],
         drop: Callable[[Agent], None],
         max_agents: int = MAX_AGENTS,
+        wait_seconds: float = WAIT_SECONDS,
     ) -> None:
         self._resolve = resolve
         self._seconds = seconds
         self._take = take
         self._drop = drop
         self._max_agents = max_agents
+        self._wait_seconds = wait_seconds
         self._kept: OrderedDict[str, Kept] = OrderedDict()  # the longest unused first
         self._unknown: OrderedDict[str, float] = OrderedDict()  # until when, the oldest first
         self._asking: dict[str, asyncio.Task[Agent | None]] = {}
@@ -99,7 +101,7 @@ class Resolver:
 
     async def _ask(self, name: str) -> Agent | None:
         try:
-            async with asyncio.timeout(WAIT_SECONDS):
+            async with asyncio.timeout(self._wait_seconds):
                 agent = await self._answer(name)
                 if agent is None:
                     self._forget(name)
@@ -109,7 +111,7 @@ class Resolver:
         except BackendError:
             raise
         except TimeoutError as error:
-            log.error("the resolver of agents takes too long", agent=name, seconds=WAIT_SECONDS)
+            log.error("the resolver of agents takes too long", agent=name, seconds=self._wait_seconds)
             raise BackendUnavailable("This agent could not be made in time. Try again later.") from error
         except Exception as error:
             log.exception("the resolver of agents failed", agent=name)
@@ -120,8 +122,7 @@ class Resolver:
         if inspect.iscoroutinefunction(self._resolve):
             answer: object = await self._resolve(name)
         else:
-            answer = await to_thread.run_sync(self._resolve, name, abandon_on_cancel=True)
-            answer = await answer if inspect.isawaitable(answer) else answer
+            answer = await in_thread(self._resolve, name)
         if answer is None:
             return None
         agent = wrapped(answer, name) if is_engine(answer) else answer

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from frontdesk.ports import Memories
+from frontdesk.ports import Desk, Memories
 
 
 @dataclass(frozen=True, slots=True)
@@ -10,3 +10,4 @@ class Services:
     """Given to each skill's `lifespan`. What is None is not to be had here."""
 
     memories: Memories | None = None
+    desk: Desk | None = None

@@ -7,7 +7,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
 from functools import partial
-from typing import Any, cast, get_args, get_origin, get_type_hints, overload
+from types import UnionType
+from typing import Annotated, Any, Union, cast, get_args, get_origin, get_type_hints, overload
 
 import pydantic_ai
 from anyio import CapacityLimiter, to_thread
@@ -189,7 +190,7 @@ def _shown(function: Function) -> Callable[..., Awaitable[Any]]:
     signature = inspect.signature(function)
     contexts = [name for name in signature.parameters if is_context(hints.get(name))]
     call = _with_contexts(function, signature, contexts) if contexts else function
-    run = call if inspect.iscoroutinefunction(inner) else partial(_in_thread, call)
+    run = call if inspect.iscoroutinefunction(inner) else partial(in_thread, call)
 
     async def shown(*args: Any, **kwargs: Any) -> Any:
         return await run(*args, **kwargs)
@@ -229,7 +230,8 @@ def hints_of(function: Function) -> dict[str, Any]:
 
 def is_context(hint: Any) -> bool:
     """Whether a parameter with this hint is to be given the turn's context: `Context`, also `Context | None`."""
-    return hint is Context or any(is_context(each) for each in get_args(hint))
+    either = get_origin(hint) in (Annotated, Union, UnionType)
+    return hint is Context or (either and any(is_context(each) for each in get_args(hint)))
 
 
 def _refuse_run_context(function: Function, hints: Mapping[str, Any]) -> None:
@@ -254,7 +256,7 @@ def _with_contexts(function: Function, signature: inspect.Signature, contexts: S
     return call
 
 
-async def _in_thread(function: Function, /, *args: Any, **kwargs: Any) -> Any:
+async def in_thread(function: Function, /, *args: Any, **kwargs: Any) -> Any:
     """Run it where it holds up nobody, with this turn's context. Who waits for it may give up; it then runs on."""
     try:
         places = _places.get()

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import SecretStr
 
+from frontdesk.agents.errors import AgentError
 from frontdesk.app import rules
 from frontdesk.cli.gateway import PIN_HEADER, Gateway, KeyRefused, Unreachable
 from frontdesk.cli.letta import (
@@ -36,7 +37,7 @@ from frontdesk.cli.letta import (
     without_conversations,
 )
 from frontdesk.cli.page import Trouble
-from frontdesk.cli.serve import check_safe, in_url, listening, reachable, without_password
+from frontdesk.cli.serve import AGENTS_MEND, check_safe, in_url, listening, places, reachable, without_password
 from frontdesk.cli.settings import unknown_names
 from frontdesk.config import LettaServer, Settings, config_file
 from frontdesk.demo.local_letta import VERSION as TESTED
@@ -158,6 +159,21 @@ def free(settings: Settings) -> Finding:
     except Trouble as trouble:
         return Finding("fail", "port", trouble.message, trouble.mend)
     return Finding("ok", "port", f"{settings.port} on {settings.host} is free; no gateway runs there now")
+
+
+def python_agents(settings: Settings) -> tuple[list[Finding], list[Agent]]:
+    """Whether the agents written in Python can be served, and who they are."""
+    if not settings.has_python_agents:
+        return [], []
+    from frontdesk.app import python_agents as load
+    from frontdesk.backends.python import Models
+
+    try:
+        names = list(load(settings, Models(settings.providers)).listed())
+    except AgentError as error:
+        return [Finding("fail", "agents", str(error), AGENTS_MEND)], []
+    found = Finding("ok", "agents", f"{counted(len(names))} from {'; '.join(places(settings))}")
+    return [found], [Agent(id=name, name=name, backend="python") for name in names]
 
 
 # --- Letta -------------------------------------------------------------------------------------------------------
@@ -299,7 +315,7 @@ def turn(settings: Settings, gateway: Gateway | None, served: Sequence[Agent], w
             return trial(made, name)
     except Trouble as trouble:
         return Finding("fail", "turn", trouble.message, trouble.mend)
-    except OSError as error:  # such as a data folder without rights
+    except (OSError, AgentError) as error:  # such as a data folder without rights
         return Finding("fail", "turn", f"The gateway cannot start: {error}.", "Mend what is said above, and try again.")
 
 

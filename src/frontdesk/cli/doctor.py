@@ -27,7 +27,7 @@ def doctor(
 ) -> None:
     """Find out what is wrong.
 
-    Looks at settings, data folder, port, Letta servers and agents, and sends an agent a trial message.
+    Looks at settings, data folder, port, Python agents, Letta servers and agents, and sends an agent a trial message.
     """
     marks: list[str] = []
     out.print(f"[bold cyan]Frontdesk doctor[/] {__version__}\n")
@@ -69,9 +69,13 @@ def findings(config: Path | None, url: str, key: str, agent: str, turn: bool) ->
     yield checks.data_folder(settings.data_dir)
     door = checks.door(settings, url, key)
     yield door.finding
+    told, written = checks.python_agents(settings)
+    yield from told
     seen = checks.letta(settings)
     for house in seen:
         yield from house.findings
     yield from checks.agents(seen, settings)
     if turn:
-        yield checks.turn(settings, door.gateway, [found for house in seen for found in house.agents], agent)
+        yield checks.turn(
+            settings, door.gateway, [*written, *(found for house in seen for found in house.agents)], agent
+        )

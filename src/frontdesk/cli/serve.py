@@ -103,7 +103,7 @@ def banner(settings: "Settings") -> "Table":
     lines.add_row("base URL", Text(f"http://{in_url(reachable(settings.host))}:{settings.port}/v1", "bold"))
     for server in settings.servers:
         lines.add_row("Letta", Text(clean(f"{server.name} at {without_password(server.url)}")))
-    for place in python_agents(settings):
+    for place in places(settings):
         lines.add_row("agents", Text(clean(place)))
     lines.add_row("keys", Text(keys(settings)))
     if settings.workers > 1:
@@ -111,14 +111,14 @@ def banner(settings: "Settings") -> "Table":
     return lines
 
 
-def python_agents(settings: "Settings") -> list[str]:
+def places(settings: "Settings") -> list[str]:
     """Where agents written in Python come from."""
-    places = list(settings.agents)
+    found = list(settings.agents)
     if settings.agents_dir:
-        places.append(f"the files in {settings.agents_dir}")
+        found.append(f"files in {settings.agents_dir}")
     if settings.agents_resolver:
-        places.append(f"made by {settings.agents_resolver} when asked for")
-    return places
+        found.append(f"{settings.agents_resolver}, when asked for")
+    return found
 
 
 def keys(settings: "Settings") -> str:

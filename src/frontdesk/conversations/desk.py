@@ -7,9 +7,9 @@ from frontdesk.conversations.ids import CONVERSATION, Ids, fingerprint
 from frontdesk.conversations.ledger import Entry, Ledger
 from frontdesk.conversations.lineage import ROOT, digest, follow, sayings
 from frontdesk.conversations.placing import Ask, UnknownHistory
-from frontdesk.errors import ConversationNotFound, InvalidRequest, Unauthenticated
+from frontdesk.errors import ConversationNotFound, InvalidRequest
 from frontdesk.ports import Backend, Placement
-from frontdesk.scopes import KEY_NEEDED
+from frontdesk.scopes import nothing_kept
 from frontdesk.store import codec
 from frontdesk.turn import (
     Agent,
@@ -84,8 +84,10 @@ class Desk:
         return principal.mode or by_agent.get(agent.name) or by_agent.get(agent.id) or self._customs.mode
 
     async def ask(self, backend: Backend, agent: Agent, turn: Turn, left: frozenset[str]) -> Ask:
-        """A turn, ready to be placed. Raises InvalidRequest for results of calls nobody made to this caller,
-        ConversationNotFound for a conversation which is not theirs."""
+        """A turn, ready to be placed. Raises InvalidRequest for results of calls nobody made to this caller, and for a
+        question that has come round; ConversationNotFound for a conversation which is not theirs."""
+        if self._ids.mark(agent.backend, agent.id) in turn.signals.trace:
+            raise InvalidRequest("This question has come to this agent before, through others.", code="agent_loop")
         scope = scope_of(turn.principal.id, agent)
         answering, calls, head = await self._answering(backend, agent, turn, scope)
         named = self._named(turn, agent)
@@ -237,18 +239,13 @@ def decides(result: ToolResult) -> bool:
     return result.approved is not None
 
 
-def alone(turn: Turn, agent: Agent, asked: Mode) -> Turn:
+def alone(turn: Turn, asked: Mode) -> Turn:
     """A stranger's turn, which stands for itself: it goes on with nothing but tool calls whose ids the caller has, and
     equals no other stranger's. Raises Unauthenticated for what would have to be kept, or is shared by many."""
-    if turn.after or turn.background or turn.conversation.startswith(CONVERSATION):
+    if turn.after or turn.background or asked == "single" or turn.conversation.startswith(CONVERSATION):
         raise nothing_kept()
-    if asked == "single" or not agent.conversations:
-        raise nothing_kept()
-    return replace(turn, mode="stateless", conversation="", receipt=None, signals=Signals(task=turn.signals.task))
-
-
-def nothing_kept() -> Unauthenticated:
-    return Unauthenticated(f"Without an API key nothing is kept: each request stands for itself. {KEY_NEEDED}")
+    kept = Signals(task=turn.signals.task, trace=turn.signals.trace)
+    return replace(turn, mode="stateless", conversation="", receipt=None, signals=kept)
 
 
 def scope_of(principal: str, agent: Agent) -> str:

@@ -14,6 +14,7 @@ from sqlalchemy import Connection
 
 from frontdesk.conversations.lineage import ROOT, Point, Saying, agrees, digest, is_tail, sayings, side
 from frontdesk.errors import ConversationNotFound, InvalidRequest, PreviousNotFound
+from frontdesk.scopes import nothing_kept
 from frontdesk.store import codec, records
 from frontdesk.store.records import Conversation, InLine, Node
 from frontdesk.turn import Agent, Call, Identity, Item, Message, Mode, Part, StopReason, Turn
@@ -229,7 +230,10 @@ def beside_it(tx: Connection, ask: Ask, last: Node | None) -> bool:
 
 
 def own(tx: Connection, ask: Ask, mine: str) -> Spot:
-    """Raises InvalidRequest for a conversation that was made for an agent yet to be named."""
+    """Raises InvalidRequest for a conversation that was made for an agent yet to be named; Unauthenticated for a
+    stranger, who would hear there what others have said."""
+    if ask.turn.principal.stranger:
+        raise nothing_kept()
     if ask.named and (row := records.conversation(tx, ask.named)) and row.unbound:
         raise InvalidRequest(
             f"The agent {ask.agent.name!r} speaks in its one thread here, and in no conversations beside it.",

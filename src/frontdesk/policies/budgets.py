@@ -89,15 +89,15 @@ class Budgets:
         self._budgets = tuple(budgets)
         self._loaded = False
 
-    def hold(self, turn: Turn, agent: Agent) -> "TurnHold | None":
-        """What a turn is to spend from, with nothing set aside yet; None if no budget concerns it."""
-        if not self._budgets and not agent.budgets:
-            return None
-        positions = self.positions(turn.principal, agent)
-        return TurnHold(self, turn, turn.options.model or agent.model, positions) if positions else None
+    def hold(self, turn: Turn, agent: Agent) -> "TurnHold":
+        """What a turn is to spend from, with nothing set aside yet. Where no budget concerns it, nothing ever is,
+        unless it goes to another agent."""
+        return TurnHold(self, turn, turn.options.model or agent.model, self.positions(turn.principal, agent))
 
     def positions(self, principal: Principal, agent: Agent) -> list[Position]:
         """The budgets that concern a caller's turn with an agent, with nothing set aside."""
+        if not self._budgets and not agent.budgets:
+            return []
         now = self.clock()
         budgets = [each for each in self._budgets if concerns(each, principal, agent)] + own_budgets(agent)
         return [Position(each, account(each, principal, agent, now)) for each in budgets]
@@ -138,8 +138,9 @@ class TurnHold:
     async def reserve(self) -> None:
         """Set aside what the turn may need. Raises InsufficientBudget, PriceUnknown, StoreUnavailable. Whatever comes
         of it, it is to be settled."""
-        await self._budgets.load(each.budget.unit for each in self._positions)
-        await self.call_model(self.model, told_tokens(self._turn), self._turn.options.max_output_tokens)
+        if self._positions:
+            await self._budgets.load(each.budget.unit for each in self._positions)
+            await self.call_model(self.model, told_tokens(self._turn), self._turn.options.max_output_tokens)
 
     async def call_model(self, model: str, input_tokens: int, max_output_tokens: int | None = None) -> None:
         async with self._lock:
@@ -185,6 +186,8 @@ class TurnHold:
             if self._settled:
                 return
             self._settled = True
+            if not self._positions:
+                return
             if not self._metered:
                 self._use(usage, said)
             charges = {each.account.id: each.need() for each in self._positions}

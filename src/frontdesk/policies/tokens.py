@@ -79,7 +79,7 @@ class Tokens:
         head, claimed = said(token)
         issuer = self._issuers.get(claimed.iss)
         if issuer is None:
-            raise refused()
+            raise refused("of an issuer nobody knows")
         return await issuer.verified(token, head)
 
 
@@ -126,11 +126,11 @@ class Issuer:
         self._keys = Keys(settings)
 
     async def verified(self, token: bytes, head: Head) -> Bearer:
-        if head.alg not in self._settings.algorithms or not head.kid:
-            raise refused()
-        key = await self._keys.find(head.kid, head.alg)
+        if head.alg not in self._settings.algorithms:
+            raise self._refused("its algorithm is not accepted")
+        key = await self._keys.find(head.kid, head.alg) if head.kid else None
         if key is None:
-            raise refused()
+            raise self._refused("its key is not among the issuer's")
         return self._bearer(self._claims(token, key))
 
     def _claims(self, token: bytes, key: jwt.PyJWK) -> Mapping[str, Any]:
@@ -147,27 +147,30 @@ class Issuer:
         except jwt.ExpiredSignatureError:
             message = "This token has expired. Get a new one; if this one is new, compare the clocks."
             raise Unauthenticated(message, code="token_expired") from None
-        except jwt.PyJWTError:
-            raise refused() from None
+        except jwt.PyJWTError as error:
+            raise self._refused(type(error).__name__) from None
 
     def _bearer(self, claims: Mapping[str, Any]) -> Bearer:
         subject = claims.get(self._settings.subject_claim)
         if not isinstance(subject, str) or not subject.strip() or not subject.isprintable():
-            raise refused()
+            raise self._refused("its subject is no name")
         if len(subject) > SUBJECT_CHARS:
-            raise refused()
+            raise self._refused("its subject is too long")
         return Bearer(self._settings, subject, scopes_of(claims.get(self._settings.scopes_claim)))
+
+    def _refused(self, why: str) -> Unauthenticated:
+        return refused(why, self._settings.name)
 
 
 def said(token: bytes) -> tuple[Head, Claimed]:
     """What a token says of itself, which may be a lie. Raises Unauthenticated if it cannot be read."""
     if len(token) > MAX_BYTES:
-        raise refused()
+        raise refused("too long")
     try:
         head, claims, _ = token.split(b".")
         return msgspec.json.decode(decoded(head), type=Head), msgspec.json.decode(decoded(claims), type=Claimed)
     except (ValueError, RecursionError, binascii.Error):  # msgspec's own errors are ValueErrors
-        raise refused() from None
+        raise refused("it cannot be read") from None
 
 
 def decoded(part: bytes) -> bytes:
@@ -182,8 +185,10 @@ def scopes_of(claim: Any) -> frozenset[str]:
     return frozenset(each for each in listed if isinstance(each, str))
 
 
-def refused() -> Unauthenticated:
-    """One sentence for all that is wrong with a token: whoever forges one is not told how far they have come."""
+def refused(why: str, issuer: str = "") -> Unauthenticated:
+    """One sentence for all that is wrong with a token: whoever forges one is not told how far they have come. The
+    operator is told, in words of ours alone."""
+    log.info("token refused", issuer=issuer, reason=why)
     return Unauthenticated(
         "This token is not valid here. It must be signed by an issuer this server knows, and be made for this server."
     )

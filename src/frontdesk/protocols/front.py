@@ -21,6 +21,11 @@ TEMPORARY = ("temporary:", "local:")
 DELIVERY = frozenset({"stream", "stream_options"})
 MAX_IMAGES = 500  # in one request, as with OpenAI
 
+TRACE = b"x-frontdesk-trace"
+TRACE_CHARACTERS = 2048
+MARK_CHARACTERS = 64
+MAX_MARKS = 64
+
 
 @dataclass(frozen=True, slots=True)
 class Visitor:
@@ -116,6 +121,8 @@ class Front:
             resends=resends,
             temporary=any(header(scope, name).startswith(TEMPORARY) for name in self.chat_headers),
             task=label(scope, b"x-openwebui-task"),
+            payment=header(scope, b"payment-signature"),
+            trace=trace(scope),
         )
 
     async def with_images(self, items: tuple[Item, ...]) -> tuple[Item, ...]:
@@ -153,6 +160,15 @@ class Front:
 def label(scope: Scope, name: bytes) -> str:
     """A header that names something, or nothing."""
     return checked(unless_template(header(scope, name)), name.decode())
+
+
+def trace(scope: Scope) -> tuple[str, ...]:
+    """The agents through which a question has come, as the desks on its way have noted them: the last of them.
+
+    Whoever sends it may write what they like: it is a reason to refuse a question, never to answer one.
+    """
+    marks = (mark.strip()[:MARK_CHARACTERS] for mark in header(scope, TRACE)[-TRACE_CHARACTERS:].split(","))
+    return tuple(mark for mark in marks if mark)[-MAX_MARKS:]
 
 
 def unless_template(value: str) -> str:

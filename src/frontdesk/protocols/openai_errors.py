@@ -4,7 +4,8 @@ Source: https://platform.openai.com/docs/guides/error-codes and what openai-pyth
 """
 
 import math
-from typing import TypedDict
+from collections.abc import Mapping
+from typing import Any, NotRequired, TypedDict
 
 from frontdesk.errors import (
     AgentFailed,
@@ -21,6 +22,8 @@ from frontdesk.errors import (
     IssuerUnavailable,
     MethodNotAllowed,
     NotFound,
+    PaymentRequired,
+    PaymentUnavailable,
     ProviderError,
     ProviderQuotaExceeded,
     ProviderRateLimited,
@@ -49,6 +52,7 @@ STATUS: dict[type[GatewayError], tuple[int, str]] = {
     AgentFailed: (500, "server_error"),
     ProviderError: (502, "server_error"),
     BackendUnavailable: (503, "server_error"),
+    PaymentUnavailable: (503, "server_error"),
     ShuttingDown: (503, "server_error"),
     StoreUnavailable: (503, "server_error"),
     IssuerUnavailable: (503, "server_error"),
@@ -64,6 +68,7 @@ class ErrorObject(TypedDict):
     type: str
     param: str | None
     code: str | None
+    accepts: NotRequired[list[Mapping[str, Any]]]  # how one may pay, where one may
 
 
 class ErrorBody(TypedDict):
@@ -83,7 +88,10 @@ def kind_of(status: int) -> str:
 
 def body_of(error: GatewayError) -> ErrorBody:
     kind = status_of(error)[1]
-    return {"error": {"message": error.message, "type": kind, "param": error.param, "code": error.public_code}}
+    body: ErrorObject = {"message": error.message, "type": kind, "param": error.param, "code": error.public_code}
+    if isinstance(error, PaymentRequired) and error.accepts:
+        body["accepts"] = list(error.accepts)
+    return {"error": body}
 
 
 def headers_of(error: GatewayError) -> dict[str, str]:
@@ -93,6 +101,8 @@ def headers_of(error: GatewayError) -> dict[str, str]:
     if error.retry_after_seconds is not None:
         headers["retry-after"] = str(max(1, math.ceil(error.retry_after_seconds)))
         headers["retry-after-ms"] = str(max(1, math.ceil(error.retry_after_seconds * 1000)))
+    if isinstance(error, PaymentRequired) and error.offer:
+        headers["payment-required"] = error.offer
     if isinstance(error, Unauthenticated):
         headers["www-authenticate"] = "Bearer"
     return headers

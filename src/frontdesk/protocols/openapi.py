@@ -15,7 +15,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from frontdesk.errors import Forbidden, GatewayError, InvalidRequest, NotFound
+from frontdesk.errors import Forbidden, GatewayError, InvalidRequest, NotFound, Unauthenticated
 from frontdesk.protocols import answers
 from frontdesk.protocols.chat_completions import schema as chat_completions
 from frontdesk.protocols.openai_errors import STATUS
@@ -203,7 +203,8 @@ BESIDE: Mapping[type[GatewayError], tuple[str, ...]] = {
         "unsupported_parameter",
         "unsupported_value",
     ),
-    Forbidden: ("origin_forbidden",),
+    Unauthenticated: ("token_expired",),
+    Forbidden: ("insufficient_scope", "origin_forbidden"),
     NotFound: ("item_not_found",),
 }
 """Codes which are given where an error is raised, beside the one of its class."""

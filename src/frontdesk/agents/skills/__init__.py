@@ -4,13 +4,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from frontdesk.agents.skills.ask import A2A, AskAgent, Remote
+    from frontdesk.agents.skills.ask import A2A, AskAgent, Local, Remote
     from frontdesk.agents.skills.budget import Budget
-    from frontdesk.agents.skills.discovery import Discovery
+    from frontdesk.agents.skills.discovery import Discovery, Registry
     from frontdesk.agents.skills.mcp import MCP
     from frontdesk.agents.skills.memory import Memory
 
-__all__ = ["A2A", "MCP", "AskAgent", "Budget", "Discovery", "Memory", "Remote"]
+__all__ = ["A2A", "MCP", "AskAgent", "Budget", "Discovery", "Local", "Memory", "Registry", "Remote"]
 
 SHIPPED = {"ask_agent": "AskAgent", "budget": "Budget", "discovery": "Discovery", "mcp": "MCP", "memory": "Memory"}
 """By the names which they have in files."""
@@ -20,8 +20,10 @@ _HOMES = {
     "AskAgent": "ask",
     "Budget": "budget",
     "Discovery": "discovery",
+    "Local": "ask",
     "MCP": "mcp",
     "Memory": "memory",
+    "Registry": "discovery",
     "Remote": "ask",
 }
 

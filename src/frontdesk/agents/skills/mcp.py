@@ -26,6 +26,7 @@ from pydantic_core import SchemaValidator, core_schema
 from frontdesk.agents.errors import AgentError
 from frontdesk.agents.services import Services
 from frontdesk.agents.skill import Skill
+from frontdesk.agents.skills.outward import address, cut, headers_of, label
 from frontdesk.agents.tools import Tool
 
 if TYPE_CHECKING:
@@ -63,8 +64,7 @@ class Address:
         """For logs: without what may be secret."""
         if self.command:
             return PurePath(self.command[0]).name
-        parts = urlsplit(self.url)
-        return f"{parts.scheme}://{parts.hostname}{f':{parts.port}' if parts.port else ''}{parts.path}"
+        return label(self.url)
 
 
 class MCP(Skill):
@@ -105,7 +105,7 @@ class MCP(Skill):
             self._address = Address(command=tuple(command), env=dict(env or {}), cwd=cwd)
         self.name = prefix(name or guessed(self._address))
         self._allow = tuple(allow)
-        self._scope = scope
+        self.scope = scope
         self._timeout_seconds = timeout_seconds
         self._tools: tuple[Tool, ...] = ()
         self._faults: tuple[str, ...] = ()
@@ -144,7 +144,7 @@ class MCP(Skill):
                 ),
                 validator=ANY_OBJECT,
                 run=partial(self._run, each.original),
-                scope=self._scope,
+                scope=self.scope,
                 timeout_seconds=self._timeout_seconds + GRACE_SECONDS,
             )
             for each in found
@@ -154,7 +154,7 @@ class MCP(Skill):
         """Raises ToolFailed, which is what the model is told."""
         from mcp import MCPError
 
-        from frontdesk.agents.skills.mcp_translate import MAX_TEXT_CHARACTERS, complaint, cut, told
+        from frontdesk.agents.skills.mcp_translate import MAX_TEXT_CHARACTERS, complaint, told
 
         if self._connection is None:
             raise ToolFailed(f"The MCP server {self.name!r} is not connected.")
@@ -178,22 +178,11 @@ class MCP(Skill):
 
 def at(url: str, headers: Mapping[str, str], api_key: str, transport: str | None) -> Address:
     """A server's address. Raises AgentError."""
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise AgentError("The URL of an MCP server begins with https:// or http://. A program is given as command=[…].")
     if transport not in (None, "http", "sse"):
         raise AgentError(f"There is no transport {transport!r} for MCP. Use 'http' (streamable HTTP) or 'sse'.")
-    if api_key and any(name.lower() == "authorization" for name in headers):
-        raise AgentError("An MCP skill was given both `api_key` and an Authorization header. Leave one of them out.")
-    if any(not sendable(text) for text in (api_key, *headers, *headers.values())):
-        raise AgentError("The headers and the key of an MCP skill must be one line each, in ASCII.")
-    sent = dict(headers) | ({"Authorization": f"Bearer {api_key}"} if api_key else {})
-    sse = transport == "sse" if transport else parts.path.rstrip("/").endswith("/sse")
-    return Address(url=url, sse=sse, headers=sent)
-
-
-def sendable(text: str) -> bool:
-    return text.isascii() and text.isprintable() if text else True
+    whole = address(url, "an MCP server")
+    sse = transport == "sse" if transport else urlsplit(whole).path.endswith("/sse")
+    return Address(url=url, sse=sse, headers=headers_of(api_key, headers, "An MCP skill"))
 
 
 def guessed(address: Address) -> str:

@@ -266,7 +266,8 @@ class Connection:
         timeout = httpx2.Timeout(CONNECT_SECONDS, read=max(REFRESH_SECONDS, self._timeout_seconds), pool=None)
         limits = httpx2.Limits(max_connections=None, max_keepalive_connections=20)
         wire = Wire(httpx2.AsyncHTTPTransport(limits=limits), self._news.set)
-        return httpx2.AsyncClient(headers=dict(self._address.headers), timeout=timeout, transport=wire)
+        headers = {"Accept-Encoding": "identity", **self._address.headers}
+        return httpx2.AsyncClient(headers=headers, timeout=timeout, transport=wire)
 
 
 class Wire(httpx2.AsyncBaseTransport):
@@ -290,6 +291,9 @@ class Wire(httpx2.AsyncBaseTransport):
             self._trouble()
             return refusal(request, CONNECTION_CLOSED)
         assert isinstance(response.stream, httpx2.AsyncByteStream)
+        if response.headers.get("content-encoding", "identity") != "identity":  # who knows how large that is?
+            await response.stream.aclose()
+            return refusal(request, CONNECTION_CLOSED)
         endless = response.headers.get("content-type", "").startswith("text/event-stream")
         response.stream = Body(response.stream, None if endless else MAX_BYTES, self._trouble)
         return response

@@ -29,22 +29,19 @@ from mcp_types import Tool as Offered
 from pydantic_ai import BinaryContent, InlineDefsJsonSchemaTransformer
 from pydantic_core import to_json
 
+from frontdesk.agents.skills.outward import CUT, cut, visible
+
 MAX_NAME_CHARACTERS = 64  # the most that model providers take
 MAX_DESCRIPTION_CHARACTERS = 1024  # as above
 MAX_SCHEMA_CHARACTERS = 32_000
 MAX_SCHEMA_DEPTH = 32
 MAX_TEXT_CHARACTERS = 100_000
 MAX_BINARY_BYTES = 10 * 2**20
-CUT = " … [cut]"
 
 PICTURES = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
 """What models take as an image."""
 
 _ODD = re.compile(r"[^A-Za-z0-9_-]+")
-_CONTROL = re.compile(
-    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff\U000e0000-\U000e007f]"
-)
-"""Characters that are not seen: they break lines of a log, or hide words from whoever reads a description."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,14 +111,6 @@ def depths(value: Any) -> Iterator[int]:
             waiting += [(each, depth + 1) for each in cast("dict[str, Any]", value).values()]
         elif isinstance(value, list):
             waiting += [(each, depth + 1) for each in cast("list[Any]", value)]
-
-
-def visible(text: str) -> str:
-    return _CONTROL.sub("", text)
-
-
-def cut(text: str, characters: int) -> str:
-    return text if len(text) <= characters else text[: characters - len(CUT)] + CUT
 
 
 # --- results -----------------------------------------------------------------------------------------------------

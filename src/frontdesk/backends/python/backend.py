@@ -23,6 +23,7 @@ from frontdesk.agents.hooks import Connection, Failure, Finish, Incoming
 from frontdesk.agents.loading import Agents
 from frontdesk.agents.models import honours
 from frontdesk.agents.services import Services
+from frontdesk.agents.skills.budget import budgets_of
 from frontdesk.backends.python import history
 from frontdesk.backends.python.course import Course
 from frontdesk.backends.python.failures import failure
@@ -110,11 +111,12 @@ class PythonBackend:
             description=agent.description,
             tags=tuple(agent.tags),
             model=self._models.name(agent),
-            honours=honours(self._models.of(agent)),
+            honours=honours(self._models.of(agent), agent.settings),
             scope=agent.scope,
             files=FILES,
             recalls=True,
             listed=listed,
+            budgets=budgets_of(agent),
         )
 
     @asynccontextmanager
@@ -200,7 +202,7 @@ class PythonBackend:
         past = [message for each in stretches for message in history.messages_of(each.messages)]
         answers = bool(state.pending)
         agent = await self._held(state.agent if answers and state.agent else placement.agent.id, held)
-        context = Context(agent.name, turn, placement.thread.id)
+        context = Context(agent.name, turn, placement.thread.id, hold=placement.hold)
         incoming = await called(agent.parts.hooks, Incoming(placement.deliver))
         new = history.told(
             incoming.items,
@@ -215,6 +217,7 @@ class PythonBackend:
             messages=[*past, *new],
             fresh=len(past),
             model=self._models.of,
+            described=lambda agent: self._described(agent.name, agent),
             find=lambda name: self._found(name, held),
             silence_seconds=self._silence_seconds,
             overlay=placement.overlay,

@@ -44,6 +44,7 @@ from frontdesk.backends.python.toolset import (
     transfers,
 )
 from frontdesk.backends.python.translate import Translator
+from frontdesk.turn import Agent as Described
 from frontdesk.turn import (
     Batch,
     Event,
@@ -71,6 +72,7 @@ class Course:
     messages: list[ModelMessage]
     fresh: int
     model: Callable[[Agent], Model]
+    described: Callable[[Agent], Described]
     find: Lookup
     silence_seconds: float
     overlay: str = ""
@@ -79,6 +81,7 @@ class Course:
     spoke: bool = False
     outputs: dict[str, ToolReturnPart] = field(default_factory=dict[str, ToolReturnPart])  # what its own tools gave
     _usage: RunUsage = field(default_factory=RunUsage)
+    _told: int = 0  # tokens of the conversation, as of the last call of the model
 
     # --- what there is to keep -------------------------------------------------------------------------------------
 
@@ -212,8 +215,24 @@ class Course:
         if not self.context.principal.holds(target.scope) or not self.context.principal.may_use(target.name):
             return f"This caller may not use {handoff.name!r}.", True
         await called(self.agent.parts.hooks, HandingOver(self.agent.name, target.name))
+        if hold := self.context.hold:
+            await hold.hand_over(self.described(target))
         self.agent = target
         return f"The conversation is yours now, {target.name}.", False
+
+    # --- what it spends --------------------------------------------------------------------------------------------
+
+    async def may_call(self, wished: ModelSettings | None) -> None:
+        """The model is about to be called. Raises InsufficientBudget."""
+        if hold := self.context.hold:
+            most = (wished or {}).get("max_tokens")
+            await hold.call_model(self.described(self.agent).model, self._told, most)
+
+    def has_called(self, response: ModelResponse) -> None:
+        if hold := self.context.hold:
+            usage = history.usage_of([response])
+            self._told = usage.input_tokens + usage.output_tokens
+            hold.used(self.described(self.agent).model, usage)
 
 
 @cache
@@ -247,6 +266,7 @@ class Watch(AbstractCapability[Any]):
             choice = ModelSettings(tool_choice=[tool.name for tool in course.turn.tools])
             wished = cast("ModelSettings", {**(request_context.model_settings or {}), **choice})
             request_context = replace(request_context, model_settings=wished)
+        await course.may_call(request_context.model_settings)
         return request_context
 
     async def after_model_request(
@@ -254,6 +274,7 @@ class Watch(AbstractCapability[Any]):
     ) -> ModelResponse:
         course = self.course
         course.context.usage = usage_of(ctx.usage)
+        course.has_called(response)
         await called(course.agent.parts.hooks, AfterModelCall(response, course.context.usage))
         return response
 

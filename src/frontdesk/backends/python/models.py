@@ -36,7 +36,7 @@ class Models:
     def name(self, agent: Agent) -> str:
         """As it is written, where it is."""
         first = next(iter(agent.models), None) or self.of(agent)
-        return first if isinstance(first, str) else first.model_name
+        return first if isinstance(first, str) else f"{first.system}/{first.model_name}"
 
     async def aclose(self) -> None:
         for model in self._models.values():

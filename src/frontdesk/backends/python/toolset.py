@@ -79,6 +79,8 @@ class OwnTools(AbstractToolset[Any]):
         """Raises ToolFailed, ModelRetry, GatewayError."""
         hooks = self._parts.hooks
         before = await called(hooks, BeforeToolCall(number, tool.name, arguments))
+        if tool.price and self._context.hold:
+            await self._context.hold.call_tool(tool.price)
         failed: ToolFailed | None = None
         output: Any = None
         try:
@@ -162,7 +164,6 @@ def transfers(handoffs: Iterable[Handoff], context: Context, taken: Collection[s
 
 
 def transfer_definition(name: str, handoff: Handoff) -> ToolDefinition:
-    description = handoff.description or f"Hand this conversation over to {handoff.name}, who answers in your place."
     return ToolDefinition(
-        name=name, description=description, parameters_json_schema={"type": "object", "properties": {}}
+        name=name, description=handoff.told, parameters_json_schema={"type": "object", "properties": {}}
     )

@@ -3,7 +3,7 @@
 import base64
 import hashlib
 import json
-from typing import Any
+from typing import Any, cast
 
 from a2a.types.a2a_pb2 import Message as A2AMessage
 from a2a.types.a2a_pb2 import Part, Role
@@ -18,7 +18,7 @@ KEPT_BYTES = 64 * 1024
 """A larger file is not kept with the message: whoever sent it has it."""
 
 
-def turn(message: A2AMessage, model: str, principal: Principal, turn_id: str) -> Turn:
+def turn(message: A2AMessage, model: str, principal: Principal, turn_id: str, trace: tuple[str, ...] = ()) -> Turn:
     """The turn that a message asks for, of the agent `model`.
 
     A message that comes again, by its id and all that is in it, is the same. Raises InvalidRequest.
@@ -39,6 +39,7 @@ def turn(message: A2AMessage, model: str, principal: Principal, turn_id: str) ->
         signals=Signals(
             digest=hashlib.blake2b(whole, digest_size=16).hexdigest(),
             message=checked(message.message_id, "message.messageId"),
+            trace=trace,
         ),
         principal=principal,
     )
@@ -49,6 +50,8 @@ def content(part: Part, where: str) -> Content:
         case "text":
             return Text(part.text)
         case "raw":
+            if not part.raw:
+                raise InvalidRequest("The file is empty.", param=f"{where}.raw")
             encoded = base64.b64encode(part.raw).decode()
             return file(f"data:{part.media_type};base64,{encoded}", part.filename, f"{where}.raw")
         case "url":
@@ -56,12 +59,25 @@ def content(part: Part, where: str) -> Content:
                 raise unsupported(f"{where}.url", "Files are taken within a message only: send 'raw'.", FOREIGN)
             return Image(url=part.url, param=f"{where}.url")
         case "data":
-            return Text(json.dumps(MessageToDict(part.data), ensure_ascii=False))
+            return Text(json.dumps(plain(MessageToDict(part.data)), ensure_ascii=False, sort_keys=True))
         case _:
             raise InvalidRequest("A part holds 'text', 'raw', 'url' or 'data'.", param=where)
 
 
 FOREIGN = "unsupported_content_type"
+
+
+def plain(value: Any) -> Any:
+    """As it was written: the protocol keeps all numbers as floats, and no order of names."""
+    match value:
+        case float() if value.is_integer():
+            return int(value)
+        case dict():
+            return {name: plain(each) for name, each in cast("dict[str, Any]", value).items()}
+        case list():
+            return [plain(each) for each in cast("list[Any]", value)]
+        case _:
+            return value
 
 
 def kept(message: A2AMessage) -> dict[str, Any]:

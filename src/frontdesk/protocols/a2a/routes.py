@@ -30,6 +30,7 @@ FOR_ANYBODY = frozenset({"SendMessage", "SendStreamingMessage", "message/send", 
 """What needs nothing that has been kept of its caller."""
 
 UNREADABLE = b'{"jsonrpc":"2.0","id":null,"error":{"code":-32700,"message":"Invalid JSON payload"}}'
+NO_REQUEST = b'{"jsonrpc":"2.0","id":null,"error":{"code":-32600,"message":"Invalid Request"}}'
 
 
 class Envelope(msgspec.Struct):
@@ -74,7 +75,8 @@ class A2A:
         try:
             method = msgspec.json.decode(body, type=Envelope).method
         except msgspec.ValidationError:
-            method = ""  # the library says what is wrong with it
+            await send_json(send, 200, NO_REQUEST)
+            return
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
             await send_json(send, 200, UNREADABLE)
             return
@@ -141,7 +143,9 @@ class A2A:
     async def stop(self) -> None:
         """This process ends: stop the turns of strangers, for whom nobody else will find out their end."""
         if self._loading:
-            (await self._loading).stop()
+            await asyncio.wait({self._loading})
+            if not self._loading.exception():
+                self._loading.result().stop()
 
 
 def unknown(scope: Scope) -> EndpointNotFound:

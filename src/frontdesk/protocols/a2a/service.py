@@ -38,7 +38,7 @@ from frontdesk.gateway import Gateway
 from frontdesk.protocols.a2a import decode, encode
 from frontdesk.protocols.a2a.cards import card
 from frontdesk.protocols.aside import Aside
-from frontdesk.protocols.front import Address, Visitor, address, again, visitor
+from frontdesk.protocols.front import Address, Visitor, address, again, trace, visitor
 from frontdesk.protocols.replies import new_id
 from frontdesk.stream import Collector
 from frontdesk.turn import Agent, Principal, Turn
@@ -56,6 +56,7 @@ class Call:
 
     there: Address
     who: Visitor
+    trace: tuple[str, ...] = ()
 
     @property
     def principal(self) -> Principal:
@@ -71,7 +72,9 @@ class Contexts(ServerCallContextBuilder):
         there = address(request.scope)
         assert there, "every request is for an agent"
         version = {VERSION_HEADER: request.headers.get(VERSION_HEADER, "")}
-        return ServerCallContext(state={"call": Call(there, visitor(request.scope)), "headers": version})
+        return ServerCallContext(
+            state={"call": Call(there, visitor(request.scope), trace(request.scope)), "headers": version}
+        )
 
 
 class Service:
@@ -154,7 +157,7 @@ class Handler(RequestHandler):
             raise errors.UnsupportedOperationError(
                 "A task takes no more messages. Send a message with its contextId, and no taskId, to go on after it."
             )
-        return decode.turn(params.message, call.there.model, call.principal, f"turn_{new_id()}")
+        return decode.turn(params.message, call.there.model, call.principal, f"turn_{new_id()}", call.trace)
 
     async def _begin(self, call: Call, turn: Turn) -> str:
         """Let a turn run by itself. Gives the one whose answer it has: another, if this message has come before."""

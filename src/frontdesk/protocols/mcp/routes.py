@@ -75,8 +75,9 @@ class MCP:
     async def stop(self) -> None:
         """This process ends: stop the turns of calls that are still waited for."""
         if self._starting:
-            server = await self._starting
-            await server.stop()
+            await asyncio.wait({self._starting})
+            if not self._starting.exception():
+                await self._starting.result().stop()
 
 
 def envelope(body: bytes) -> Envelope:

@@ -23,7 +23,7 @@ from frontdesk import __version__
 from frontdesk.errors import GatewayError, InvalidRequest
 from frontdesk.gateway import Gateway, Run
 from frontdesk.protocols.aside import Aside
-from frontdesk.protocols.front import Visitor, visitor
+from frontdesk.protocols.front import Visitor, trace, visitor
 from frontdesk.protocols.mcp.names import shown, tools
 from frontdesk.protocols.mcp.routes import call_key, session_of
 from frontdesk.protocols.replies import new_id
@@ -240,6 +240,7 @@ def turn_of(context: Context, who: Visitor, agent: Agent, asked: Arguments) -> T
         signals=Signals(
             digest=hashlib.blake2b(told.encode(), digest_size=16).hexdigest(),
             key=call_key(session, context.request_id) if known else "",
+            trace=trace(context.request.scope) if context.request else (),
         ),
         principal=who.principal,
     )
