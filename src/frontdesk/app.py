@@ -43,6 +43,7 @@ from frontdesk.policies.budgets import Budgets
 from frontdesk.policies.images import ImageFetcher, decode_data_url
 from frontdesk.policies.limits import Limits
 from frontdesk.policies.options import Rules
+from frontdesk.policies.payments import X402Payments
 from frontdesk.ports import Backend
 from frontdesk.protocols import about, agents, conversations, models
 from frontdesk.protocols.a2a.paths import CARD
@@ -73,6 +74,7 @@ if TYPE_CHECKING:
 EXPOSED_HEADERS = [
     "mcp-session-id",
     "openai-processing-ms",
+    "payment-required",
     "retry-after",
     "retry-after-ms",
     "x-frontdesk-conversation",
@@ -105,7 +107,8 @@ def create_app(settings: Settings) -> ASGIApp:
     desk = Desk(ids, ledger, customs, entrance.with_images)
     line = Line(settings.queue_wait_seconds, settings.max_waiting)
     accounts = StoredAccounts(database, ledger.owner)
-    budgets = Budgets(accounts, [each.budget for each in settings.budgets], metrics.spent)
+    limits = [each.budget for each in settings.budgets]
+    budgets = Budgets(accounts, limits, metrics.spent, payments=X402Payments())
     recovery = Recovery(directory, ledger, desk, line, budgets.settle)
     owners = Owners(database, ledger.owner, lambda: ledger.mine, recovery, cancel=lambda turn_id: gateway.stop(turn_id))
     housekeeping = Housekeeping(
@@ -182,6 +185,7 @@ def create_app(settings: Settings) -> ASGIApp:
         await mcp.stop()
         await a2a.stop()
         await gateway.close()
+        await budgets.aclose()
         await owners.stop()
         await database.aclose()
         await heartbeat.stop()

@@ -216,7 +216,7 @@ async def test_a_question_that_has_come_through_too_many_desks_asks_nobody_but_i
     assert table.calls_of("bob") == []
 
 
-@pytest.mark.parametrize("trace", ["", ",,,", "x" * 5000, "a ;=\t\"", "0" * 20, "../../.."])
+@pytest.mark.parametrize("trace", ["", ",,,", "x" * 5000, 'a ;=\t"', "0" * 20, "../../.."])
 async def test_a_trace_that_somebody_made_up_is_of_no_use(table: Table, trace: str) -> None:
     table.headers["x-frontdesk-trace"] = trace
     assert await table.say("alice", table.asks("bob", "@say I am Bob.")) == "Tool results: I am Bob."
@@ -296,23 +296,24 @@ async def test_an_agent_is_asked_by_a2a_and_remembers(house: Served, abroad: Cal
     assert "Two." not in table.calls_of("bob")[-1].texts
 
 
-@pytest.mark.parametrize("key", ["", "wrong", "only-alice"])
-@pytest.mark.parametrize("kind", ["remote", "a2a"])
-async def test_without_the_right_key_nobody_answers(
-    house: Served, abroad: Callable[..., Table], kind: str, key: str
-) -> None:
-    table = abroad(bob=at(house, kind, key))
-    assert "bob could not be asked" in await table.say("traveller", table.asks("bob", "@say Hi."))
+async def test_without_the_right_key_nobody_answers(house: Served, abroad: Callable[..., Table]) -> None:
+    keys = ["", "wrong", "only-alice"]
+    targets = {f"{kind}{number}": at(house, kind, key) for number, key in enumerate(keys) for kind in ("remote", "a2a")}
+    table = abroad(**targets)
+    for name in targets:
+        assert f"{name} could not be asked" in await table.say("traveller", table.asks(name, "@say Hi."))
     assert table.calls_of("bob") == []
 
 
-@pytest.mark.parametrize("kind", ["remote", "a2a"])
-async def test_an_agent_elsewhere_that_takes_too_long_is_given_up_and_stopped(
-    house: Served, abroad: Callable[..., Table], kind: str
+async def test_agents_elsewhere_that_take_too_long_are_given_up_and_stopped(
+    house: Served, abroad: Callable[..., Table]
 ) -> None:
-    table = abroad(bob=at(house, kind, "ann"))
-    assert "did not answer within 5 seconds" in await table.say("traveller", table.asks("bob", "@hang"))
-    await gone(table, table.calls_of("bob")[0])
+    table = abroad(remote=at(house, "remote", "ann"), a2a=at(house, "a2a", "ann"))
+    said = await table.say("traveller", f"{table.asks('remote', '@hang')}\n{table.asks('a2a', '@hang')}")
+    assert said.count("did not answer within 2 seconds") == 2
+    first, second = table.calls_of("bob")
+    await gone(table, first)
+    await gone(table, second)
 
 
 @dataclass

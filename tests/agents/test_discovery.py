@@ -1,4 +1,4 @@
-"""The skill `Discovery`, through a gateway: agents of this desk, of another, and cards, in registries on real sockets."""
+"""The skill `Discovery`, through a gateway: agents of this desk, of another, and cards, from real sockets."""
 
 import asyncio
 import json
@@ -77,7 +77,7 @@ class Scout:
             await client.chat.completions.create(model="scout", messages=[{"role": "user", "content": script}])
         results = [each for each in self.model.requests[-1].messages if each["role"] == "tool"]
         assert self.model.requests[-1].has(self.marker)
-        return json.loads(results[-1]["content"])
+        return json.loads(results[-1]["content"])["agents"]
 
 
 @pytest.fixture
@@ -166,7 +166,7 @@ async def test_agents_of_another_desk_are_found_with_the_key_for_it(
     scout = scouting(Registry(f"{house.url}/agents", api_key="olga"))
     found = await scout.find("translate secret texts")
     assert {"name": "spy", "description": "Translates secret texts.", "address": f"{house.url}/a2a/spy"} in found
-    assert [each.get("here", False) for each in found if each["name"] == "linguist"] == [True, False]
+    assert sorted(each.get("here", False) for each in found if each["name"] == "linguist") == [False, True]
 
 
 async def test_an_agent_card_is_a_registry_of_one(scouting: Callable[..., Scout]) -> None:
@@ -190,29 +190,27 @@ async def test_each_registry_is_sent_its_own_key_and_the_intent(scouting: Callab
     assert "authorization" not in two.seen[0]
 
 
-@pytest.mark.parametrize(
-    "registry",
-    [
-        Registered(b"sk-their-secret", status=500),
-        Registered(b"[]", status=307, headers=((b"location", b"http://127.0.0.1:9/"),)),
-        Registered(b"<html>"),
-        Registered(b"7"),
-        Registered(b'{"data": 7}'),
-        Registered(b'[7, null, {"name": 7}, {"name": "x", "url": "javascript:alert(1)"}]'),
-        Registered(b"[" * 100_000),
-        Registered(b" " * 5 * 2**20),
-        Registered(b"[]", seconds=30),
-    ],
-    ids=["500", "redirect", "html", "number", "odd", "entries", "deep", "large", "slow"],
-)
-async def test_a_registry_that_is_of_no_use_hides_nothing_of_the_others(
-    scouting: Callable[..., Scout], registry: Registered
-) -> None:
-    with on_http(registry) as bad, on_http(Registered(json.dumps([CARD]).encode())) as good:
-        scout = scouting(bad, good)
+USELESS = [
+    Registered(b"sk-their-secret", status=500),
+    Registered(b"[]", status=307, headers=((b"location", b"http://127.0.0.1:9/"),)),
+    Registered(b"<html>"),
+    Registered(b"7"),
+    Registered(b'{"data": 7}'),
+    Registered(b'[7, null, {"name": 7}, {"name": "translation", "url": "javascript:alert(1)"}]'),
+    Registered(b"[" * 100_000),
+    Registered(b" " * 5 * 2**20),
+    Registered(b"[]", seconds=30),
+]
+
+
+async def test_registries_that_are_of_no_use_hide_nothing_of_the_others(scouting: Callable[..., Scout]) -> None:
+    with ExitStack() as running:
+        good = Registered(json.dumps([CARD]).encode())
+        scout = scouting(*(running.enter_context(on_http(each)) for each in (*USELESS, good)), "http://127.0.0.1:9")
         began = time.monotonic()
         assert names(await scout.find("translation")) == ["Polyglot", "linguist"]
         assert time.monotonic() - began < 10
+    assert all(len(each.seen) == 1 for each in USELESS)
 
 
 def test_what_a_registry_says_is_bounded_and_seen() -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -225,6 +226,31 @@ async def test_a_call_that_is_cancelled_stops_the_agent(gateway: Watched, fake: 
         await eventually(lambda: fake.cancels)
         await gateway.idle()
         assert text_of(await client.call_tool("Milo", {"message": "Hello"})) == "You said: Hello"
+
+
+def over(gateway: Watched) -> int:
+    """How many requests to /mcp have come to their end."""
+    page = httpx.get(f"{gateway.url}/metrics", headers=gateway.headers).text
+    found = re.findall(r'^frontdesk_requests_total{method="POST",route="/mcp",.*} (\S+)$', page, re.MULTILINE)
+    return int(sum(map(float, found)))
+
+
+async def test_a_call_that_was_cut_off_is_joined_by_one_like_it(
+    fake: FakeLetta, settings: dict[str, Any], tmp_path: Path
+) -> None:
+    with watched(tmp_path, on_disconnect="grace:60s", **settings) as running:
+        gateway = replace(running, key="ann")
+        async with connected(gateway) as client:
+            before = over(gateway)
+            call = asyncio.create_task(client.call_tool("Milo", {"message": "#held#"}))
+            await visited(fake, 1)
+            call.cancel()
+            await asyncio.gather(call, return_exceptions=True)
+            await eventually(lambda: over(gateway) > before)
+            again = asyncio.create_task(client.call_tool("Milo", {"message": "#held#"}))
+            fake.gate.set()
+            assert text_of(await again) == "Begun, and done."
+    assert len(fake.visits) == 1
 
 
 def body_of(method: str, id: Any = None, **params: Any) -> dict[str, Any]:

@@ -755,6 +755,22 @@ def test_memory_is_the_human_block_and_what_was_written_since() -> None:
     assert last_words(messages) == "Your name is Grace."
 
 
+def test_a_question_goes_to_the_agent_whose_name_it_has_a_word_of() -> None:
+    transfers = (tool("transfer_to_weather"), tool("transfer_to_lost_property"))
+    assert last_call("Weather in Paris, please", *transfers) == ("transfer_to_weather", {})
+    assert last_call("I have lost my hat.", *transfers) == ("transfer_to_lost_property", {})
+    assert last_call("Weather in Paris, please", *transfers, WEATHER)[0] == "get_weather"
+    assert "scripted model" in last_words("Good morning!", *transfers)
+
+
+def test_who_was_handed_the_conversation_answers_and_does_not_hand_it_on() -> None:
+    handed = [user("Weather in Paris, please"), called("transfer_to_weather"), result("It is yours now.")]
+    assert last_call(handed, WEATHER)[0] == "get_weather"
+    assert "scripted model" in last_words(handed, tool("transfer_to_weather"))
+    answered = [*handed, called("get_weather", '{"city": "Paris"}'), result("sunny")]
+    assert last_words(answered, WEATHER) == "Here is the weather in Paris: sunny. Enjoy your day!"
+
+
 def test_other_tools_results_are_told() -> None:
     assert last_words([user("Hi"), called("f"), result("one")]) == "Tool results: one"
 

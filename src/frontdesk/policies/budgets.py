@@ -19,9 +19,9 @@ from typing import Any, TypeVar
 import structlog
 
 from frontdesk import prices
-from frontdesk.amounts import MILLION, Budget, Unit, counted, label, next_begins, told
-from frontdesk.errors import InsufficientBudget, PriceUnknown
-from frontdesk.ports import Account, Accounts, Held, Shortage, Wanted
+from frontdesk.amounts import MILLION, Budget, Payment, Unit, counted, label, next_begins, told
+from frontdesk.errors import GatewayError, InsufficientBudget, PaymentRequired, PriceUnknown
+from frontdesk.ports import Account, Accounts, Held, Paid, Payments, Shortage, Wanted
 from frontdesk.turn import (
     Agent,
     Content,
@@ -48,6 +48,8 @@ ASSUMED_OUTPUT_TOKENS = 1000
 
 PICTURE_TOKENS = 1000
 BYTES_IN_TOKEN = 4
+
+CLOSE_SECONDS = 10.0
 
 BUSY_SECONDS = 2.0
 """When to come again, where other turns hold what is left."""
@@ -82,12 +84,15 @@ class Budgets:
         budgets: Sequence[Budget] = (),
         count: Count = lambda budget, unit, spent: None,
         clock: Callable[[], float] = time.time,
+        payments: Payments | None = None,
     ) -> None:
         self.accounts = accounts
+        self.payments = payments
         self.count = count
         self.clock = clock
         self._budgets = tuple(budgets)
         self._loaded = False
+        self._collecting: set[asyncio.Task[None]] = set()
 
     def hold(self, turn: Turn, agent: Agent) -> "TurnHold":
         """What a turn is to spend from, with nothing set aside yet. Where no budget concerns it, nothing ever is,
@@ -116,6 +121,28 @@ class Budgets:
         """Forget what is long over."""
         await self.accounts.tidy(self.clock() - KEPT_SECONDS)
 
+    def collect(self, paid: Paid, turn_id: str) -> None:
+        """Have a payment, without making anybody wait for it."""
+        task = asyncio.create_task(self._collect(paid, turn_id))
+        self._collecting.add(task)
+        task.add_done_callback(self._collecting.discard)
+
+    async def _collect(self, paid: Paid, turn_id: str) -> None:
+        assert self.payments
+        try:
+            trouble = await self.payments.collect(paid)
+        except GatewayError as error:
+            trouble = error.message
+        if trouble:
+            log.error("a payment could not be collected", turn=turn_id, payment=paid.id, reason=trouble)
+
+    async def aclose(self) -> None:
+        """Wait, but not for long, until what has been earned is collected."""
+        if self._collecting:
+            await asyncio.wait(self._collecting, timeout=CLOSE_SECONDS)
+        if self.payments:
+            await self.payments.aclose()
+
     async def load(self, units: Iterable[Unit]) -> None:
         """Have the prices at hand where one of these is money: to read them holds everybody up."""
         if not self._loaded and "USD" in units:
@@ -134,13 +161,52 @@ class TurnHold:
         self._metered = False
         self._settled = False
         self._lock = asyncio.Lock()
+        self._lacking: Position | None = None  # where there was not enough
+        self._till: Account | None = None  # what its caller has paid with: an account that is good for one turn
+        self._paid: Paid | None = None
 
     async def reserve(self) -> None:
         """Set aside what the turn may need. Raises InsufficientBudget, PriceUnknown, StoreUnavailable. Whatever comes
         of it, it is to be settled."""
-        if self._positions:
-            await self._budgets.load(each.budget.unit for each in self._positions)
-            await self.call_model(self.model, told_tokens(self._turn), self._turn.options.max_output_tokens)
+        if not self._positions:
+            return
+        await self._budgets.load(each.budget.unit for each in self._positions)
+        first = (self.model, told_tokens(self._turn), self._turn.options.max_output_tokens)
+        try:
+            await self.call_model(*first)
+        except PriceUnknown:
+            raise
+        except InsufficientBudget as error:
+            await self._pay(error)
+            await self.call_model(*first)
+
+    async def _pay(self, error: InsufficientBudget) -> None:
+        """Do without the budget that does not suffice, where its caller has paid for the turn. Raises PaymentRequired,
+        PaymentUnavailable, or the error."""
+        payments, lacking = self._budgets.payments, self._lacking
+        payment = lacking.budget.payment if lacking else None
+        if payments is None or lacking is None or payment is None:
+            raise error
+        sent = self._turn.signals.payment
+        if not sent:
+            free = f"{error.message} Or pay" if lacking.budget.limit.count else "Pay"
+            raise await self._offered(payment, f"{free} {payment.price} for this turn, as `accepts` says.")
+        try:
+            paid = await payments.read(payment, sent)
+            self._till = till(lacking, paid, self._budgets.clock())
+            reserve = self._budgets.accounts.reserve(self._turn.id, [Wanted(self._till, payment.price.count)])
+            if await whole(reserve):
+                raise PaymentRequired("This payment has been used already. Sign a new one.", code="payment_used")
+            await payments.verify(paid)
+        except PaymentRequired as refused:
+            raise await self._offered(payment, refused.message, refused.public_code) from refused
+        self._paid = paid
+        self._positions.remove(lacking)
+
+    async def _offered(self, payment: Payment, message: str, code: str | None = None) -> PaymentRequired:
+        assert self._budgets.payments
+        offer = await self._budgets.payments.offer(payment)
+        return PaymentRequired(message, accepts=offer.accepts, offer=offer.header, code=code)
 
     async def call_model(self, model: str, input_tokens: int, max_output_tokens: int | None = None) -> None:
         async with self._lock:
@@ -186,15 +252,20 @@ class TurnHold:
             if self._settled:
                 return
             self._settled = True
-            if not self._positions:
+            if not self._positions and not self._till:
                 return
             if not self._metered:
                 self._use(usage, said)
             charges = {each.account.id: each.need() for each in self._positions}
+            came_to_something = usage is not None or said is not None
+            if self._till:
+                charges[self._till.id] = self._till.limit if self._paid and came_to_something else 0
             await self._budgets.accounts.settle(self._turn.id, charges)
         for each in self._positions:
             if each.used:
                 self._budgets.count(each.budget.name, each.budget.unit, each.used)
+        if self._paid and came_to_something:
+            self._budgets.collect(self._paid, self._turn.id)
 
     def _use(self, usage: Usage | None, said: Iterable[Part] | None) -> None:
         if usage and says(usage):
@@ -208,13 +279,14 @@ class TurnHold:
             raise InsufficientBudget("This turn has ended, and can spend no more.")
         for each, need in needs:
             if need > each.budget.limit.count:
+                self._lacking = each
                 raise too_much(each.budget, need)
         short_of = [(each, max(need - each.held, 0)) for each, need in needs if need > each.held or not each.noted]
         wanted = [Wanted(each.account, more, each.need()) for each, more in short_of]
         if not wanted:
             return
         if short := await whole(self._budgets.accounts.reserve(self._turn.id, wanted, self.model)):
-            lacking = next(each for each, _ in needs if each.account == short.account)
+            self._lacking = lacking = next(each for each, _ in needs if each.account == short.account)
             raise refusal(lacking, short, self._budgets.clock())
         for each, more in short_of:
             each.held += more
@@ -266,9 +338,19 @@ def account(budget: Budget, principal: Principal, agent: Agent, now: float) -> A
         case "all":
             holder = ""
     period = label(budget.period, now)
-    names = (budget.name, budget.unit, budget.per, holder, period)
-    digest = hashlib.blake2b("\0".join(names).encode(), digest_size=16).hexdigest()
-    return Account(digest, budget.name, budget.unit, holder, period, budget.limit.count)
+    id = digest(budget.name, budget.unit, budget.per, holder, period)
+    return Account(id, budget.name, budget.unit, holder, period, budget.limit.count)
+
+
+def till(lacking: Position, paid: Paid, now: float) -> Account:
+    """An account that one payment fills, once: to spend from it is to use that payment."""
+    name = f"{lacking.budget.name}/x402"
+    price = paid.payment.price
+    return Account(digest(name, paid.id), name, price.unit, lacking.account.holder, label("day", now), price.count)
+
+
+def digest(*names: str) -> str:
+    return hashlib.blake2b("\0".join(names).encode(), digest_size=16).hexdigest()
 
 
 # --- what it costs -------------------------------------------------------------------------------------------------

@@ -5,11 +5,11 @@ before their turn begins, and collected when the turn has come to something. The
 """
 
 import asyncio
-import json
+import importlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import httpx
 import structlog
@@ -17,10 +17,6 @@ import structlog
 from frontdesk.amounts import Payment
 from frontdesk.errors import PaymentRequired, PaymentUnavailable
 from frontdesk.ports import Offer, Paid
-
-if TYPE_CHECKING:
-    from x402 import x402ResourceServer
-    from x402.schemas import PaymentPayload, PaymentRequirements
 
 log = structlog.get_logger(__name__)
 
@@ -50,8 +46,8 @@ SENTENCES = {
 class Proof:
     """A payment and what it answers, in the SDK's words."""
 
-    payload: "PaymentPayload"
-    requirements: "PaymentRequirements"
+    payload: Any
+    requirements: Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,17 +63,15 @@ class Authorization:
 class X402Payments:
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
-        self._servers: dict[tuple[str, str], x402ResourceServer] = {}  # by facilitator and network
+        self._servers: dict[tuple[str, str], Any] = {}  # the SDK's, by facilitator and network
         self._starting = asyncio.Lock()
         self._client: httpx.AsyncClient | None = None
 
     async def offer(self, payment: Payment) -> Offer:
-        from x402.http.utils import encode_payment_required_header
-        from x402.schemas import PaymentRequired as Required
-
         wanted = await self._wanted(payment)
         accepts = tuple(each.model_dump(by_alias=True, exclude_none=True) for each in wanted)
-        return Offer(encode_payment_required_header(Required(accepts=wanted)), accepts)
+        whole = sdk("schemas").PaymentRequired(accepts=wanted)
+        return Offer(sdk("http.utils").encode_payment_required_header(whole), accepts)
 
     async def read(self, payment: Payment, sent: str) -> Paid:
         payload, signed = decoded(sent)
@@ -116,13 +110,11 @@ class X402Payments:
         if self._client:
             await self._client.aclose()
 
-    async def _wanted(self, payment: Payment) -> "list[PaymentRequirements]":
-        from x402.schemas import ResourceConfig
-
+    async def _wanted(self, payment: Payment) -> list[Any]:
         server = await self._server(payment)
         dollars = str(payment.price).removesuffix(" USD")
         return server.build_payment_requirements(
-            ResourceConfig(
+            sdk("schemas").ResourceConfig(
                 scheme="exact",
                 pay_to=payment.pay_to,
                 price=f"${dollars}",
@@ -131,7 +123,7 @@ class X402Payments:
             )
         )
 
-    async def _server(self, payment: Payment) -> "x402ResourceServer":
+    async def _server(self, payment: Payment) -> Any:
         """Once its facilitator has said what it supports. Raises PaymentUnavailable."""
         place = (payment.facilitator, payment.network)
         async with self._starting:
@@ -139,41 +131,40 @@ class X402Payments:
                 self._servers[place] = await self._started(payment)
         return self._servers[place]
 
-    async def _started(self, payment: Payment) -> "x402ResourceServer":
-        from x402 import SchemeNotFoundError, x402ResourceServer
-        from x402.http import FacilitatorConfig, HTTPFacilitatorClient
-        from x402.mechanisms.evm.exact import ExactEvmServerScheme
-
+    async def _started(self, payment: Payment) -> Any:
+        http, missing = sdk("http"), sdk().SchemeNotFoundError
         self._client = self._client or httpx.AsyncClient(timeout=COLLECT_SECONDS)
-        config = FacilitatorConfig(url=payment.facilitator, timeout=CALL_SECONDS, http_client=self._client)
-        server = x402ResourceServer(HTTPFacilitatorClient(config))
-        server.register(payment.network, ExactEvmServerScheme())
+        config = http.FacilitatorConfig(url=payment.facilitator, timeout=CALL_SECONDS, http_client=self._client)
+        server = sdk().x402ResourceServer(http.HTTPFacilitatorClient(config))
+        server.register(payment.network, sdk("mechanisms.evm.exact").ExactEvmServerScheme())
         try:
             await asyncio.to_thread(server.initialize)  # which asks, and waits
             if server.get_supported_kind(2, payment.network, "exact") is None:
-                raise SchemeNotFoundError("exact", payment.network)
-        except (httpx.HTTPError, ValueError, RuntimeError, SchemeNotFoundError) as error:
+                raise missing("exact", payment.network)
+        except (httpx.HTTPError, ValueError, RuntimeError, missing) as error:
             raise unavailable(payment, error) from error
         return server
 
 
-def decoded(sent: str) -> "tuple[PaymentPayload, Authorization]":
-    """Read the header of the protocol's version 2. Raises PaymentRequired."""
-    from x402.http.utils import decode_payment_signature_header
-    from x402.schemas import PaymentPayload
+def sdk(part: str = "") -> Any:
+    """A part of the SDK, only for those who need it. Raises ImportError where the extra is not installed."""
+    return importlib.import_module(f"x402.{part}" if part else "x402")
 
+
+def decoded(sent: str) -> tuple[Any, Authorization]:
+    """Read the header of the protocol's version 2. Raises PaymentRequired."""
     try:
-        payload = decode_payment_signature_header(sent)
-        if not isinstance(payload, PaymentPayload):
+        payload = sdk("http.utils").decode_payment_signature_header(sent)
+        if not isinstance(payload, sdk("schemas").PaymentPayload):
             raise TypeError("version 1")
-        signed: dict[str, Any] = payload.payload["authorization"]
+        signed = payload.payload["authorization"]
         return payload, Authorization(
             payer=number(signed["from"], 16),
             value=number(signed["value"], 10),
             valid_before=number(signed["validBefore"], 10),
             nonce=number(signed["nonce"], 16),
         )
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, json.JSONDecodeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise refused("payment_malformed") from error
 
 
@@ -187,7 +178,7 @@ def number(text: Any, base: int) -> int:
     return value
 
 
-def is_less(payload: "PaymentPayload", wanted: "PaymentRequirements") -> bool:
+def is_less(payload: Any, wanted: Any) -> bool:
     """Whether it is for the same thing, but for less."""
     offered = payload.accepted
     same = (offered.network, offered.asset, offered.pay_to) == (wanted.network, wanted.asset, wanted.pay_to)
@@ -204,4 +195,6 @@ def refused(code: str) -> PaymentRequired:
 
 def unavailable(payment: Payment, error: Exception) -> PaymentUnavailable:
     log.warning("a facilitator of payments cannot be used", facilitator=payment.facilitator, error=repr(error)[:300])
-    return PaymentUnavailable("Payments cannot be checked just now. Nothing was sent to the agent, and nothing charged.")
+    return PaymentUnavailable(
+        "Payments cannot be checked just now. Nothing was sent to the agent, and nothing charged."
+    )

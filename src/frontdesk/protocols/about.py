@@ -28,6 +28,7 @@ PAGE = """<!doctype html>
   <dt>/v1/chat/completions</dt><dd>talk to one, with streaming and with tools that you run</dd>
   <dt><a href="v1/conversations">/v1/conversations</a></dt><dd>what you have talked about with them</dd>
   <dt><a href="agents">/agents</a></dt><dd>who they are; each has a base URL of its own: /agents/&lt;name&gt;/v1</dd>
+  <dt>/mcp, /a2a/&lt;name&gt;</dt><dd>the same agents as MCP tools, and by the A2A protocol</dd>
   <dt><a href="docs">/docs</a></dt><dd>the API, described</dd>
   <dt><a href="health">/health</a></dt><dd>how it and the servers behind it are</dd>
   <dt><a href="metrics">/metrics</a></dt><dd>numbers for Prometheus</dd>
@@ -39,6 +40,8 @@ PLACES = {
     "chat_completions": "/v1/chat/completions",
     "conversations": "/v1/conversations",
     "agents": "/agents",
+    "mcp": "/mcp",
+    "a2a": "/a2a/{name}",
     "docs": "/docs",
     "health": "/health",
     "metrics": "/metrics",

@@ -37,6 +37,9 @@ OpenAI's API, with agents behind it: `model` is an agent's name. Paths may be wr
 Each agent also has a base URL of its own, `/agents/{name}/v1`, with the same endpoints for models, chat completions,
 responses and conversations: there is no other agent there, and `model` may be left out.
 
+Agents are also tools of an MCP server, at `/mcp`, and agents of the A2A protocol, at `/a2a/{name}`, with their cards at
+`/a2a/{name}/.well-known/agent-card.json`. What is said there is described by those protocols.
+
 Every error has one shape, with a `code` for programs. `x-should-retry` says whether the same request may be sent again.
 """
 

@@ -32,9 +32,10 @@ TEXT is the rest of the line, or a JSON string if it begins with a quote (`@say 
 
 A message without a script gets a natural reply, after a little reasoning: questions about the weather go to a weather
 tool if one is offered, names and "remember …" go to the agent's memory tools, "what is my name?" is answered from its
-memory. Letta's own messages in between (alerts, heartbeats) are not taken for the user's, and its summariser gets
-`Summary.`, followed by the user's message if that is a script which nobody has answered yet: so it goes on playing
-after `@fail 400 context_length_exceeded`.
+memory. A message with a word of an agent's name goes to that agent, where it can be handed over to. Letta's own
+messages in between (alerts, heartbeats) are not taken for the user's, and its summariser gets `Summary.`, followed by
+the user's message if that is a script which nobody has answered yet: so it goes on playing after
+`@fail 400 context_length_exceeded`.
 
 `@fail` knows OpenAI's words for 400 (also `context_length_exceeded`), 401, 403, 404, 429 (also `insufficient_quota`),
 500 and 503; any other status or code works too. No `Retry-After` is sent unless asked for. OpenAI's clients, Letta's
@@ -43,7 +44,7 @@ among them, retry 408, 409, 429 and 5xx twice; `should-retry=false` tells them n
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import dropwhile, takewhile
 from typing import Any, cast
@@ -528,17 +529,22 @@ _NOT_A_CITY = re.compile(
     re.IGNORECASE,
 )
 _MEMORY_TOOLS = ("memory_insert", "core_memory_append", "memory")
+_TRANSFER = "transfer_to_"
 
 
 def natural(now: Moment, body: Json) -> Stage:
     """A little reasoning and a friendly reply, or the call of a tool that fits."""
-    if now.rounds:
+    handed_over = bool(now.calls) and now.calls[-1][0].startswith(_TRANSFER)
+    if now.rounds and not handed_over:
         return _report(now)
     if not _NAME.search(now.prompt) and (_WHO.search(now.prompt) or _RECALL.search(now.prompt)):
         return _recall(now.prompt, cast("list[Json]", body["messages"]))
-    offered = functions(body)
+    everything = functions(body)
+    offered = {name: parameters for name, parameters in everything.items() if not name.startswith(_TRANSFER)}
     if _WEATHER.search(now.prompt) and (name := next((name for name in offered if "weather" in name.lower()), "")):
         return _ask_weather(now.prompt, name, offered[name])
+    if not handed_over and (name := _expert(now.prompt, everything.keys() - offered.keys())):
+        return Think("There is somebody for this. I shall hand the conversation over."), Call(name, "{}")
     if fact := _fact(now.prompt):
         return _remember(fact, offered)
     quote = now.prompt.strip() or "…"
@@ -547,6 +553,13 @@ def natural(now: Moment, body: Json) -> Stage:
         Think("The user would like an answer. I only have a script, so I shall be friendly and honest."),
         Say(f"Hello! I am the scripted model, so I answer without thinking much. You said: “{quote}”"),
     )
+
+
+def _expert(prompt: str, transfers: Iterable[str]) -> str:
+    """The handoff to an agent of whose name the prompt has a word; empty if there is none."""
+    said = {word.lower() for phrase in _WORD.findall(prompt) for word in phrase.split(" ")}
+    names = {name: re.split(r"[_-]+", name.removeprefix(_TRANSFER).lower()) for name in sorted(transfers)}
+    return next((name for name, words in names.items() if any(len(word) > 3 and word in said for word in words)), "")
 
 
 def _ask_weather(prompt: str, name: str, parameters: Json) -> Stage:

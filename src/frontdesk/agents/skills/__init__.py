@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from frontdesk.agents.skills.ask import A2A, AskAgent, Local, Remote
-    from frontdesk.agents.skills.budget import Budget
+    from frontdesk.agents.skills.budget import X402, Budget
     from frontdesk.agents.skills.discovery import Discovery, Registry
     from frontdesk.agents.skills.mcp import MCP
     from frontdesk.agents.skills.memory import Memory
 
-__all__ = ["A2A", "MCP", "AskAgent", "Budget", "Discovery", "Local", "Memory", "Registry", "Remote"]
+__all__ = ["A2A", "MCP", "X402", "AskAgent", "Budget", "Discovery", "Local", "Memory", "Registry", "Remote"]
 
 SHIPPED = {"ask_agent": "AskAgent", "budget": "Budget", "discovery": "Discovery", "mcp": "MCP", "memory": "Memory"}
 """By the names which they have in files."""
@@ -25,6 +25,7 @@ _HOMES = {
     "Memory": "memory",
     "Registry": "discovery",
     "Remote": "ask",
+    "X402": "budget",
 }
 
 

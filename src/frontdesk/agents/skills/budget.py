@@ -1,12 +1,21 @@
 """The skill that limits what is spent on an agent's turns. The server does the counting."""
 
+import importlib
+import re
 from decimal import Decimal
+from typing import Any
 
 from frontdesk import amounts, prices
 from frontdesk.agents.agent import Agent
 from frontdesk.agents.errors import AgentError
 from frontdesk.agents.skill import Skill
-from frontdesk.amounts import Per, Period
+from frontdesk.amounts import Payment, Per, Period
+
+FACILITATOR = "https://x402.org/facilitator"
+"""The SDK's default, which is for trying things out: on test networks alone."""
+
+ADDRESS = re.compile(r"0x[0-9a-fA-F]{40}")
+NETWORK = re.compile(r"eip155:[0-9]{1,20}")
 
 
 class Budget(Skill):
@@ -18,6 +27,7 @@ class Budget(Skill):
     reserve: what a turn sets aside before it begins, and before each further call of its model, at least.
     name: by which what has been spent is remembered; an agent's budgets have different ones.
     price_input_per_mtok, price_output_per_mtok: dollars for a million tokens of a model whose price is not known.
+    x402: how a caller for whom nothing is left can have a turn all the same. With it, `limit` may be nothing.
 
     Raises AgentError.
     """
@@ -34,6 +44,7 @@ class Budget(Skill):
         name: str = "",
         price_input_per_mtok: Decimal | str | int | None = None,
         price_output_per_mtok: Decimal | str | int | None = None,
+        x402: "X402 | None" = None,
     ) -> None:
         try:
             self.budget = amounts.budget(
@@ -44,6 +55,7 @@ class Budget(Skill):
                 reserve=reserve,
                 price_input_per_mtok=price_input_per_mtok,
                 price_output_per_mtok=price_output_per_mtok,
+                payment=x402.payment if x402 else None,
             )
         except ValueError as error:
             raise AgentError(f"The skill Budget({limit!r:.50}) cannot be had: {error}.") from None
@@ -65,6 +77,54 @@ class Budget(Skill):
                     f"The budget of {agent.name} is in US dollars, and nobody knows what {spec} costs. Give the Budget"
                     " price_input_per_mtok and price_output_per_mtok (0 where it is free), or set it in tokens."
                 )
+
+
+class X402:
+    """A price for one turn, in dollars, which callers pay in the stablecoin of a network: `X402(pay_to="0x…",
+    network="eip155:8453", price="0.01")`.
+
+    pay_to: the address that is paid.
+    network: as CAIP-2 names it: `eip155:8453` is Base, `eip155:84532` its test network.
+    facilitator: the address of who checks and collects payments.
+    valid_seconds: for how long a payment must be good; its turn may take half of that.
+
+    Raises AgentError.
+    """
+
+    def __init__(
+        self,
+        *,
+        pay_to: str,
+        network: str,
+        price: str | Decimal | int,
+        facilitator: str = FACILITATOR,
+        valid_seconds: int = 1200,
+    ) -> None:
+        try:
+            cost = amounts.amount(f"{price} USD")
+        except ValueError as error:
+            raise AgentError(f"X402 cannot have the price {price!r:.50}: {error}.") from None
+        if cost.count == 0:
+            raise AgentError("X402 with a price of 0 is nothing to pay; leave it out, or give it a price.")
+        if not ADDRESS.fullmatch(pay_to):
+            raise AgentError(f"X402 cannot pay to {pay_to!r:.80}: write an address, 0x and 40 hexadecimal digits.")
+        if not facilitator.startswith(("https://", "http://")):
+            raise AgentError(f"X402 cannot have the facilitator {facilitator!r:.80}: write its URL.")
+        if valid_seconds < 60:
+            raise AgentError("X402 needs valid_seconds of 60 or more: a turn takes its time.")
+        check_network(network)
+        self.payment = Payment(cost, pay_to, network, facilitator, valid_seconds)
+
+
+def check_network(network: str) -> None:
+    """See that the SDK is there, and knows a stablecoin on this network which can be paid by a signature alone."""
+    try:
+        assets: Any = importlib.import_module("x402.mechanisms.evm.default_assets")
+    except ImportError:
+        raise AgentError("X402 needs its SDK. Install it with: pip install 'frontdesk[x402]'") from None
+    known = assets.DEFAULT_ASSETS.get(network) if NETWORK.fullmatch(network) else None
+    if not known or known[0].get("asset_transfer_method"):
+        raise AgentError(f"X402 knows no stablecoin for signed payments on {network!r:.50}: try eip155:8453, Base.")
 
 
 def budgets_of(agent: Agent) -> tuple[amounts.Budget, ...]:

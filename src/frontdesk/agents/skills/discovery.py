@@ -117,14 +117,14 @@ class Discovery(Skill):
         headers = outward.headers_of(registry.api_key, registry.headers, "A registry")
         return outward.client(registry.url, {"Accept": "application/json", **headers}, self._timeout_seconds)
 
-    async def _find(self, intent: str) -> list[dict[str, Any]]:
+    async def _find(self, intent: str) -> dict[str, Any]:
         """Raises ToolFailed."""
         if self._desk is None:
             raise ToolFailed("Agents cannot be found now: the server is not at work.")
         answers = await asyncio.gather(*(self._asked(registry, http, intent) for registry, http in self._elsewhere))
         others = [agent for each in answers for agent in each]
         found = await self._desk.search(intent, context().principal, others)
-        return [shown(agent, elsewhere=agent in others) for agent in found[: self._limit]]
+        return {"agents": [shown(agent, elsewhere=agent in others) for agent in found[: self._limit]]}
 
     async def _asked(self, registry: Registry, http: httpx.AsyncClient, intent: str) -> Sequence[Agent]:
         """What a registry lists; nothing if it cannot be asked."""
