@@ -16,7 +16,8 @@ async def test_a_tool_of_the_callers_by_an_agents_own_url(
 ) -> None:
     async with gateway.client(base_url=f"{gateway.url}/agents/{milo}{prefix}") as client:
         talk = Talk(client, "", fields={"tools": [function("get_weather")]})
-        asked = await talk.say(f'@call get_weather {{"city": "Oslo"}} @then @say Cold. {marker}', stream=stream)
+        said = "\n".join([marker, '@call get_weather {"city": "Oslo"}', "@then", "@say Cold."])
+        asked = await talk.say(said, stream=stream)
         answer = await talk.answer({"get_weather": "-5"}, stream=stream)
         assert (answer.text, answer.conversation) == ("Cold.", asked.conversation)
         listed: Any = await client.conversations.with_raw_response.retrieve(asked.conversation)

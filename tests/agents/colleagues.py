@@ -32,4 +32,4 @@ def agents() -> list[Agent]:
         agent("frugal", ["eve", "busy"], max_questions=2),
         agent("busy", ["eve"]),
     ]
-    return [*listed, agent("traveller", elsewhere, timeout_seconds=2.0)] if elsewhere else listed
+    return [*listed, agent("traveller", elsewhere, timeout_seconds=4.0)] if elsewhere else listed

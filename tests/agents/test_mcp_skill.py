@@ -1,6 +1,7 @@
 """The skill `MCP`, against servers made with the official SDK, over every transport."""
 
 import asyncio
+import base64
 import json
 import socket
 import sys
@@ -8,9 +9,11 @@ import time
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, suppress
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from mcp.server.lowlevel import Server
 from mcp_types import CallToolResult, ListToolsResult, TextContent
@@ -22,8 +25,14 @@ from frontdesk.agents.errors import AgentError
 from frontdesk.agents.services import Services
 from frontdesk.agents.skills.mcp import MCP
 from frontdesk.agents.tools import Tool
+from frontdesk.testing import ScriptedModel
+from tests.agents import toolsmiths
 from tests.agents.mcp_server import PIXEL, build
 from tests.agents.on_http import App, on_http
+from tests.protocols.conftest import marker
+from tests.served import Served, served
+
+__all__ = ["marker"]
 
 COMMAND = [sys.executable, str(Path(__file__).with_name("mcp_server.py"))]
 SECONDS = 20.0
@@ -220,9 +229,12 @@ async def test_a_command_that_does_not_exist_gives_no_tools() -> None:
         assert tools() == {}
 
 
-async def test_a_server_is_stopped_with_the_app() -> None:
-    async with connected(MCP(command=COMMAND, name="t", env={"MARK": "x"})) as tools:
+async def test_a_process_is_ended_with_the_app() -> None:
+    async with connected(MCP(command=COMMAND, name="t")) as tools:
         add = tools()["t_add"]
+        number = await tools()["t_number"].run({})
+        assert psutil.pid_exists(number)
+    assert not psutil.pid_exists(number)
     with pytest.raises(ToolFailed, match="not connected"):
         await add.run({"a": 1, "b": 2})
 
@@ -451,3 +463,62 @@ def test_what_cannot_work_is_said_at_once(options: dict[str, Any], said: str) ->
 def test_a_key_is_not_shown() -> None:
     skill = MCP("https://example.com/mcp", api_key="sk-of-the-server", headers={"x-other": "sk-too"})
     assert "sk-" not in repr(skill) + repr(vars(skill)) + json.dumps(vars(skill), default=repr)
+
+
+# --- in turns ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def model() -> Generator[ScriptedModel]:
+    with ScriptedModel() as scripted:
+        yield scripted
+
+
+@pytest.fixture(scope="module")
+def house(server: str, model: ScriptedModel, tmp_path_factory: pytest.TempPathFactory) -> Generator[Served]:
+    toolsmiths.server[:] = [server]
+    keys = ({"name": "ann", "sha256": sha256(b"ann").hexdigest()},)
+    olga = {"name": "olga", "sha256": sha256(b"olga").hexdigest(), "scopes": ["owner"]}
+    with served(
+        tmp_path_factory.mktemp("house"),
+        agents=("tests.agents.toolsmiths:agents",),
+        providers={"openai": {"base_url": model.base_url, "api_key": "sk-scripted"}},
+        keys=(*keys, olga),
+        probe_key="ann",
+    ) as running:
+        yield running
+
+
+async def say(house: Served, agent: str, script: str, key: str = "ann") -> str:
+    async with house.client(api_key=key) as client:
+        done = await client.chat.completions.create(model=agent, messages=[{"role": "user", "content": script}])
+    return done.choices[0].message.content or ""
+
+
+async def test_an_agent_has_the_tools_and_its_own_are_not_taken_from_it(house: Served) -> None:
+    assert "t_picture" in await say(house, "smith", "@tools")
+    assert await say(house, "smith", '@call t_add {"a": 20, "b": 22}') == "Tool results: our own 42"
+    assert "the well is dry" in await say(house, "smith", "@call t_fail {}")
+
+
+async def test_a_picture_reaches_the_model(house: Served, model: ScriptedModel, marker: str) -> None:
+    await say(house, "smith", f"@call t_picture {{}}\n@then\n@say I see.\n{marker}")
+    last = next(each for each in reversed(model.requests) if each.has(marker))
+    assert base64.b64encode(PIXEL).decode() in last.json_text
+
+
+async def test_who_lacks_the_scope_is_neither_shown_the_tools_nor_can_have_them_run(house: Served) -> None:
+    script = '@call m_add {"a": 20, "b": 22}\n@then\n@say No more.'
+    assert "m_add" not in await say(house, "master", "@tools", "ann")
+    assert await say(house, "master", script, "ann") == "No more."
+    assert await say(house, "master", '@call m_add {"a": 20, "b": 22}', "olga") == "Tool results: 42"
+
+
+async def test_an_agent_whose_server_is_down_serves_without_its_tools(house: Served) -> None:
+    assert await say(house, "lonely", "@say I am here.") == "I am here."
+    assert await say(house, "lonely", "@tools") == "[]"
+
+
+async def test_hundreds_of_turns_use_one_connection_at_the_same_time(house: Served) -> None:
+    said = await asyncio.gather(*(say(house, "smith", f'@call t_long {{"characters": {n}}}') for n in range(1, 101)))
+    assert said == [f"Tool results: {'x' * n}" for n in range(1, 101)]

@@ -1,6 +1,6 @@
-"""The agents of `frontdesk demo --python`: Juno, who receives everybody, and `weather`, whose tools are at an MCP server.
+"""The agents of `frontdesk demo --python`: Juno receives everybody, and `weather` has its tools at an MCP server.
 
-They can be served by themselves too: `frontdesk serve --agents frontdesk.demo.desk`.
+They can be served by themselves too: `frontdesk serve --agents frontdesk.demo.desk:agents`.
 """
 
 import os
@@ -32,7 +32,9 @@ juno = Agent(
     "Juno",
     model=MODEL,
     description="Receives everybody, and knows who can help.",
-    instructions="You are Juno, at the front desk: friendly, quick and brief. What others know better, you leave to them.",
+    instructions="You are Juno, at the front desk: friendly and brief. What others know better, you leave to them.",
     prompts=[today],
     handoffs=[handoff(weather, "For everything about the weather.")],
 )
+
+agents = [juno, weather]

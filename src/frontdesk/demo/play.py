@@ -62,7 +62,53 @@ class Answer:
             {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
             for call in self.calls.values()
         ]
-        return {"role": "assistant", "content": self.text or None, "tool_calls": calls}
+        said: dict[str, Any] = {"role": "assistant", "content": self.text or None}
+        return said | {"tool_calls": calls} if calls else said
+
+
+class Talk:
+    """One conversation with an agent, shown while it goes on. Raises openai.OpenAIError."""
+
+    def __init__(self, client: openai.OpenAI, screen: Screen, agent: str) -> None:
+        self._client = client
+        self._screen = screen
+        self._agent = agent
+        self._messages: list[Any] = []
+
+    def ask(self, question: str, tools: Any = openai.omit) -> None:
+        """Ask, and run the tools that the agent calls, until it has answered."""
+        self._screen.line()
+        with self._screen.speaker("You", "bold green") as you:
+            you.add(question)
+        self._messages.append({"role": "user", "content": question})
+        for _ in range(ROUNDS):
+            answer = self._answered(tools)
+            self._messages.append(answer.message())
+            if not answer.calls:
+                return
+            for call in answer.calls.values():
+                result = run(call)
+                with self._screen.speaker("Tool", "bold yellow") as tool:
+                    tool.add(result, "yellow")
+                self._messages.append({"role": "tool", "tool_call_id": call.id, "content": result})
+
+    def _answered(self, tools: Any) -> Answer:
+        """One request. The answer is shown while it comes."""
+        answer, created = Answer(), self._client.chat.completions.create
+        with (
+            self._screen.speaker(self._agent, "bold cyan") as agent,
+            created(model=self._agent, messages=self._messages, tools=tools, stream=True) as stream,
+        ):
+            for chunk in stream:
+                answer.add(chunk)
+                for choice in chunk.choices:
+                    if thought := (choice.delta.model_extra or {}).get("reasoning_content"):
+                        agent.add(str(thought), "dim italic")
+                    if text := choice.delta.content or choice.delta.refusal:
+                        agent.add(text)
+            for call in answer.calls.values():
+                agent.call(call.name, call.arguments)
+        return answer
 
 
 class Play:
@@ -102,39 +148,7 @@ class Play:
         self._converse("What is my name?")
 
     def _converse(self, question: str, tools: Any = openai.omit) -> None:
-        """Ask, and run the tools that Milo calls, until it has answered."""
-        self._screen.line()
-        with self._screen.speaker("You", "bold green") as you:
-            you.add(question)
-        messages: list[Any] = [{"role": "user", "content": question}]
-        for _ in range(ROUNDS):
-            answer = self._ask(messages, tools)
-            if not answer.calls:
-                return
-            messages.append(answer.message())
-            for call in answer.calls.values():
-                result = run(call)
-                with self._screen.speaker("Tool", "bold yellow") as tool:
-                    tool.add(result, "yellow")
-                messages.append({"role": "tool", "tool_call_id": call.id, "content": result})
-
-    def _ask(self, messages: list[Any], tools: Any) -> Answer:
-        """One request. The answer is shown while it comes."""
-        answer = Answer()
-        with (
-            self._screen.speaker(NAME, "bold cyan") as milo,
-            self._client.chat.completions.create(model=NAME, messages=messages, tools=tools, stream=True) as stream,
-        ):
-            for chunk in stream:
-                answer.add(chunk)
-                for choice in chunk.choices:
-                    if thought := (choice.delta.model_extra or {}).get("reasoning_content"):
-                        milo.add(str(thought), "dim italic")
-                    if text := choice.delta.content or choice.delta.refusal:
-                        milo.add(text)
-            for call in answer.calls.values():
-                milo.call(call.name, call.arguments)
-        return answer
+        Talk(self._client, self._screen, NAME).ask(question, tools)
 
 
 def run(call: Call) -> str:

@@ -18,7 +18,6 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import httpx
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 from rich.prompt import Confirm
 from rich.text import Text
 
@@ -30,7 +29,10 @@ from frontdesk.demo.models import OURS, Provider, UnknownModel, provider
 from frontdesk.demo.screen import Screen
 
 if TYPE_CHECKING:
+    import openai
     import uvicorn
+
+    from frontdesk.testing import ScriptedModel
 
 HOST = "127.0.0.1"
 PORT = 8000
@@ -63,7 +65,7 @@ def run(port: int = PORT, fresh: bool = False, once: bool = False) -> None:
         raise DemoError("The demo needs Linux or macOS.", "On Windows, please use WSL.")
     folder = data_folder() / "demo"
     screen = Screen()
-    with leaving_by_signal(), claimed(folder) as claim:
+    with leaving_by_signal(), claimed(folder, NAME) as claim:
         if fresh and not cleared(folder, screen):
             return
         demo = Demo(folder, screen)
@@ -109,7 +111,7 @@ class Demo:
         screen.note(whose_model(self.provider), "" if self.provider else "yellow")
         screen.line()
         with screen.stages() as stage:
-            options = self.provider.options if self.provider else running.enter_context(scripted(screen))
+            options = self.provider.options if self.provider else self._scripted()
             self._letta = letta = LocalLetta(self._folder / "letta", options)
             running.callback(letta.stop)
             letta.start(stage)
@@ -125,9 +127,14 @@ class Demo:
         taken = port and self._gateway.port != port
         screen.note(f"The gateway listens on {self.url}{f', as port {port} is taken' if taken else ''}.")
 
+    def _scripted(self) -> LettaOptions:
+        return LettaOptions(model_base_url=self._running.enter_context(scripted(self._screen)).base_url)
+
     def _settings(self, listener: socket.socket) -> Settings:
+        from frontdesk.testing.gateway import GivenSettings
+
         assert self._letta
-        return DemoSettings(
+        return GivenSettings(
             host=HOST,
             port=listener.getsockname()[1],
             letta_base_url=self._letta.base_url,
@@ -136,18 +143,11 @@ class Demo:
 
     def play(self) -> None:
         """Hold the conversations. Raises DemoError if the model fails."""
-        import openai
-
         from frontdesk.demo.play import Play
 
         assert self._milo
-        http = openai.DefaultHttpxClient(trust_env=False)  # no proxy between us and ourselves
-        with openai.OpenAI(base_url=f"{self.url}/v1", api_key="any", max_retries=0, http_client=http) as client:
-            try:
-                Play(client, self._screen).perform(self._milo)
-            except openai.OpenAIError as error:
-                why = error.message if isinstance(error, openai.APIError) else str(error)
-                raise DemoError(f"{NAME} could not answer: {why}", self._if_refused()) from error
+        with speaking(NAME, self._if_refused()), client_of(self.url) as client:
+            Play(client, self._screen).perform(self._milo)
         self.played = True
 
     def _if_refused(self) -> str:
@@ -165,17 +165,14 @@ class Demo:
         elsewhere = f" --url {self.url}" if self._gateway.port != PORT or os.environ.get("FRONTDESK_URL") else ""
         screen.title(f"{NAME} stays at the desk")
         screen.line()
-        for name, value in (
+        tell(
+            screen,
             ("Base URL", Text(f"{self.url}/v1", "bold")),
             ("", Text("for Open WebUI and all other clients; any API key will do", "dim")),
             ("Talk", Text(f"{me} chat {NAME}{elsewhere}", "bold")),
-            ("Or paste", Text(CURL.format(url=self.url, name=NAME))),
+            ("Or paste", Text(CURL.format(url=self.url, name=NAME, question="What is my name?"))),
             ("Stop", Text.assemble(("Ctrl-C", "bold"), (f"; {NAME} will remember you next time", "dim"))),
-        ):
-            lines = value.split("\n")
-            for number, line in enumerate(lines):
-                screen.line(Text.assemble((f"  {name if not number else '':<10}", "dim"), line))
-        screen.line()
+        )
         wait = threading.Event()
         while not wait.wait(0.5):
             if not self._letta.pid:
@@ -197,25 +194,38 @@ CURL = """\
 curl {url}/v1/chat/completions \\
   -H "Content-Type: application/json" \\
   -d '{{"model": "{name}", "messages": [{{
-       "role": "user", "content": "What is my name?"}}]}}'"""
+       "role": "user", "content": "{question}"}}]}}'"""
+
+
+def tell(screen: Screen, *rows: tuple[str, Text]) -> None:
+    """Print how to go on: lines with a word in the margin."""
+    for name, value in rows:
+        for number, line in enumerate(value.split("\n")):
+            screen.line(Text.assemble((f"  {name if not number else '':<10}", "dim"), line))
+    screen.line()
+
+
+def client_of(url: str) -> "openai.OpenAI":
+    """The official client, with no proxy between us and ourselves."""
+    import openai
+
+    http = openai.DefaultHttpxClient(trust_env=False)
+    return openai.OpenAI(base_url=f"{url}/v1", api_key="any", max_retries=0, http_client=http)
+
+
+@contextmanager
+def speaking(name: str, mend: str) -> Generator[None]:
+    """Raises DemoError if the model of this agent fails."""
+    import openai
+
+    try:
+        yield
+    except openai.OpenAIError as error:
+        why = error.message if isinstance(error, openai.APIError) else str(error)
+        raise DemoError(f"{name} could not answer: {why}", mend) from error
 
 
 # --- the parts ---------------------------------------------------------------------------------------------------
-
-
-class DemoSettings(Settings):
-    """Only what is given here: what is set for a gateway of the user's own is not meant for this one."""
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        return (init_settings,)
 
 
 class Gateway:
@@ -274,12 +284,12 @@ def listening(port: int) -> socket.socket:
 
 
 @contextmanager
-def scripted(screen: Screen) -> Generator[LettaOptions]:
+def scripted(screen: Screen) -> Generator["ScriptedModel"]:
     """A scripted model on any free port, for as long as the block lasts."""
     from frontdesk.testing import ScriptedModel
 
     with ScriptedModel(pace_seconds=PACE_SECONDS if screen.is_terminal else 0.0) as model:
-        yield LettaOptions(model_base_url=model.base_url)
+        yield model
 
 
 def whose_model(found: Provider | None) -> str:
@@ -292,8 +302,8 @@ def whose_model(found: Provider | None) -> str:
 
 
 @contextmanager
-def claimed(folder: Path) -> Generator[Callable[[str], None]]:
-    """Hold the folder for this process. Yields a function that notes, for others, where the gateway is.
+def claimed(folder: Path, agent: str) -> Generator[Callable[[str], None]]:
+    """Hold the folder for this process. Yields a function that notes, for others, where the gateway of `agent` is.
 
     Raises DemoError if another demo holds it.
     """
@@ -316,12 +326,12 @@ def claimed(folder: Path) -> Generator[Callable[[str], None]]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            running_already(file.name)
+            running_already(file.name, agent)
         note("")
         yield note
 
 
-def running_already(lock: str) -> NoReturn:
+def running_already(lock: str, agent: str) -> NoReturn:
     other: dict[str, Any] = {}
     with suppress(ValueError, OSError):
         other = json.loads(Path(lock).read_text(encoding="utf-8"))
@@ -331,7 +341,7 @@ def running_already(lock: str) -> NoReturn:
         raise DemoError(f"A demo is just starting already, as process {pid}.", f"`kill {pid}` would stop it.")
     raise DemoError(
         f"A demo is running already, at {url}/v1 (process {pid}).",
-        f"Use that one: `{command()} chat {NAME} --url {url}`. Ctrl-C in its terminal, or `kill {pid}`, stops it.",
+        f"Use that one: `{command()} chat {agent} --url {url}`. Ctrl-C in its terminal, or `kill {pid}`, stops it.",
     )
 
 

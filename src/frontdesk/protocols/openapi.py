@@ -17,6 +17,7 @@ from pydantic.json_schema import models_json_schema
 
 from frontdesk.errors import Forbidden, GatewayError, InvalidRequest, NotFound, Unauthenticated
 from frontdesk.protocols import answers
+from frontdesk.protocols.a2a.paths import CARD
 from frontdesk.protocols.chat_completions import schema as chat_completions
 from frontdesk.protocols.openai_errors import STATUS
 from frontdesk.protocols.responses import schema as responses
@@ -91,6 +92,9 @@ TURN_ANSWER_HEADERS = (
     "openai-processing-ms",
     "openai-version",
 )
+
+ELSEWHERE = frozenset({"/mcp", "/a2a/{rest}", CARD, f"/agents/{{rest}}{CARD}"})
+"""Paths of other protocols, which describe them."""
 
 OPEN = frozenset({"GET /health/live", "GET /health/ready"})
 """They need no key."""
@@ -266,6 +270,7 @@ HEADERS: Mapping[str, tuple[str, Schema]] = {
     ),
     "retry-after": ("After how many seconds", NUMBER),
     "retry-after-ms": ("The same in milliseconds", NUMBER),
+    "mcp-session-id": ("What older clients of `/mcp` are to send with their next requests", {"type": "string"}),
     "www-authenticate": ("How to send the key", {"const": "Bearer"}),
     "x-frontdesk-turn": ("The turn, as this server's log has it", {"type": "string"}),
     "x-frontdesk-conversation": ("The conversation it was placed in", {"type": "string"}),
