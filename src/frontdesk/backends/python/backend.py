@@ -14,6 +14,7 @@ from importlib.metadata import version
 
 import structlog
 from pydantic_ai.direct import model_request
+from pydantic_ai.exceptions import FallbackExceptionGroup, ModelAPIError
 from pydantic_ai.messages import ModelMessage, ModelRequest
 
 from frontdesk.agents.agent import Agent as PythonAgent
@@ -191,7 +192,7 @@ class PythonBackend:
                 if isinstance(error, GatewayError) or not isinstance(error, Exception):
                     raise
                 ours = failure(error, untouched=not (course.outputs or course.spoke))
-                log.warning("a turn failed", turn=turn.id, agent=course.agent.name, error=repr(error)[:500])
+                tell(error, turn, course.agent)
                 raise ours from error
 
     async def _course(self, turn: Turn, placement: Placement, held: AsyncExitStack) -> Course:
@@ -296,8 +297,18 @@ class PythonBackend:
         return answer.text or ""
 
     async def sweep(self) -> int:
+        await self._models.sweep()
         return await self._threads.sweep()
 
     async def aclose(self) -> None:
         await self._source.stop()
         await self._models.aclose()
+
+
+def tell(error: Exception, turn: Turn, agent: PythonAgent) -> None:
+    """What a provider has answered may hold keys and prompts; what our own code or an author's has raised is wanted."""
+    about = {"turn": turn.id, "agent": agent.name, "error": type(error).__name__}
+    if isinstance(error, ModelAPIError | FallbackExceptionGroup):
+        log.warning("a model provider failed", status=getattr(error, "status_code", None), **about)
+    else:
+        log.warning("a turn failed", exc_info=error, **about)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from typing import Any
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, finalize
 
 from pydantic_ai.models import Model
 
@@ -15,11 +15,13 @@ class Models:
     def __init__(self, providers: Mapping[Any, Account]) -> None:
         self._providers: Mapping[str, Account] = providers
         self._models: WeakKeyDictionary[Agent, Model] = WeakKeyDictionary()
+        self._left: list[Model] = []
 
     def of(self, agent: Agent) -> Model:
         """Raises AgentError where it cannot be had: without a key, say."""
         if agent not in self._models:
-            self._models[agent] = self._made(agent)
+            self._models[agent] = made = self._made(agent)
+            finalize(agent, self._left.append, made).atexit = False
         return self._models[agent]
 
     def check(self, agent: Agent) -> None:
@@ -38,6 +40,12 @@ class Models:
         first = next(iter(agent.models), None) or self.of(agent)
         return first if isinstance(first, str) else f"{first.system}/{first.model_name}"
 
+    async def sweep(self) -> None:
+        """Close those of agents that are gone: of files that were changed, or made by a resolver and forgotten."""
+        while self._left:
+            await close(self._left.pop())
+
     async def aclose(self) -> None:
+        await self.sweep()
         for model in self._models.values():
             await close(model)
