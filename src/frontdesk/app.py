@@ -265,8 +265,11 @@ def letta_backend(server: LettaServer, settings: Settings, metrics: Metrics | No
 
 def python_backend(settings: Settings, database: Database) -> "PythonBackend":
     """Imported here: Pydantic AI takes more than a second, and many servers have no such agents."""
+    import pydantic_ai
+
     from frontdesk.backends.python import Models, PythonBackend
 
+    pydantic_ai.BANNER_ENABLED = False  # it would print one on a terminal, amid our log
     models = Models(settings.providers)
     source = python_agents(settings, models)
     return PythonBackend(source, StoredThreads(database), models, silence_seconds=settings.silence_seconds)

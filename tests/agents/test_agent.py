@@ -229,6 +229,18 @@ def test_tools_that_a_skill_finds_are_there_from_the_next_look_on() -> None:
     assert names(agent.parts.now()) == ["forecast", "look"]
 
 
+class Choosy(Notes):
+    """Has none of its tools for now."""
+
+    def tools(self) -> Sequence[Tool]:
+        return []
+
+
+def test_a_skill_that_says_itself_which_tools_it_has_may_leave_out_decorated_ones() -> None:
+    parts = Agent("a", model=MODEL, skills=[Choosy()]).parts
+    assert (parts.tools, parts.now()) == ((), ())
+
+
 def test_a_tool_that_a_skill_finds_never_takes_the_place_of_another() -> None:
     finding = Finding()
     agent = Agent("a", model=MODEL, tools=[forecast], handoffs=["billing"], skills=[finding])

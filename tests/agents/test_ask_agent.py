@@ -467,7 +467,6 @@ async def test_nobody_there_is_the_tools_error() -> None:
     ("targets", "options", "said"),
     [
         ([], {}, "at least one target"),
-        ("bob", {}, "a list or a mapping"),
         ([Remote("https://example.com/v1")], {}, "needs a name"),
         ({"": "bob"}, {}, "cannot be called"),
         ({"a\nb": "bob"}, {}, "cannot be called"),
@@ -492,6 +491,7 @@ def test_an_address_that_cannot_be_is_refused(kind: Callable[[str], object], url
 def test_an_agent_itself_may_be_named_and_a_file_may_write_mappings() -> None:
     bob = Agent("bob", model="openai/scripted")
     assert AskAgent([bob]).asking.definition == AskAgent({"bob": {"agent": "bob"}}).asking.definition
+    assert AskAgent([bob]).asking.definition == AskAgent("bob").asking.definition
     targets = {"far": {"url": "https://example.com/v1", "model": "m"}, "a2a": {"a2a": "https://example.com"}}
     assert AskAgent(targets).asking.definition.parameters_json_schema["properties"]["agent"]["enum"] == ["far", "a2a"]
 

@@ -237,7 +237,6 @@ def test_what_a_registry_says_is_bounded_and_seen() -> None:
 @pytest.mark.parametrize(
     ("registries", "options", "said"),
     [
-        ("https://example.com", {}, "are a list"),
         (["example.com/agents"], {}, "URL of a registry"),
         ([{"adress": "https://example.com"}], {}, "is a URL or Registry"),
         ([], {"limit": 0}, "more than 0"),

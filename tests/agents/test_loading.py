@@ -119,6 +119,7 @@ def test_a_folder_is_served_and_its_changes_too(tmp_path: Path) -> None:
         until(lambda: "three" in models(desk))
         assert "two" not in models(desk)
         assert say(desk, "three", "@say Hello") == "Hello"
+        assert say(desk, "weather", '@call forecast {"city": "Oslo"}') == "Tool results: Sunny in Oslo."
 
         (folder / "one.yaml").write_text("model: scripted/x\nscope: premium")
         (folder / "three.yaml").unlink()

@@ -11,6 +11,7 @@ from enum import StrEnum
 from functools import partial
 from typing import Annotated, Any, Literal
 
+import anyio
 import pydantic_ai
 import pytest
 from pydantic import BaseModel, Field, ValidationError
@@ -209,8 +210,8 @@ async def test_a_slow_function_holds_up_nobody_and_can_be_given_up() -> None:
         ended.set()
         return "done"
 
-    with pytest.raises(TimeoutError):
-        await asyncio.wait_for(call(slow), 0.05)
+    with pytest.raises(TimeoutError), anyio.fail_after(0.05):
+        await call(slow)
     assert not ended.is_set()
     go_on.set()
     assert await asyncio.to_thread(ended.wait, 10)

@@ -191,6 +191,20 @@ async def test_a_card_that_has_not_changed_is_not_sent_again(gateway: Watched) -
         assert (await http.get(f"/a2a/Otis{CARD}", headers={"if-none-match": tag})).status_code == 200
 
 
+async def test_a_card_tells_what_an_agent_can_do_and_not_how(tmp_path: Path) -> None:
+    settings = {"agents": "tests.protocols.weather_agent:weather", "api_keys": "ann"}
+    with watched(tmp_path, **settings) as gateway:
+        async with by_hand(gateway) as http:
+            text = (await http.get(CARD)).text
+            found = (await http.get("/agents", params={"search": "snow and weather in the next days"})).json()["data"]
+    card = json.loads(text)
+    assert [(each["name"], each["description"]) for each in card["skills"]] == [
+        ("forecast", "The weather of the next days.")
+    ]
+    assert "swordfish" not in text
+    assert [each["a2a_url"] for each in found] == ["/a2a/weather"]
+
+
 @pytest.mark.parametrize(
     ("method", "path", "status"),
     [
@@ -620,6 +634,16 @@ async def test_a_stranger_is_answered_by_public_agents_and_nothing_is_kept(open_
         assert refused.status_code == 401
     async with client_of(open_house, "oracle", "master") as client:
         assert not (await client.list_tasks(types.ListTasksRequest())).tasks
+
+
+async def test_requests_are_counted_by_the_template_of_their_path(gateway: Watched) -> None:
+    async with by_hand(gateway) as http:
+        await http.get("/a2a/" + quote(ODD_NAMES[1], safe="") + CARD)
+        await http.post("/a2a/" + quote(ODD_NAMES[1], safe=""), json=sending(HELLO), headers={"a2a-version": "1.0"})
+        page = (await http.get("/metrics")).text
+    for route in ("/a2a/{name}", f"/a2a/{{name}}{CARD}"):
+        assert f'route="{route}"' in page
+    assert "/a2a/a" not in page
 
 
 async def test_nothing_is_left_of_turns(gateway: Watched) -> None:

@@ -56,6 +56,11 @@ class Parts:
     handoffs: tuple[Handoff, ...]
     skills: tuple[Skill, ...]  # those which others require, first
 
+    @property
+    def has_tools(self) -> bool:
+        """Whether there are tools, or skills that may find some."""
+        return bool(self.tools or self._finding)
+
     def now(self) -> Sequence[Tool]:
         """The tools to offer to the next model call. Of two with one name the first counts: what a skill has found,
         at a server say, never takes the place of what is declared."""

@@ -7,7 +7,7 @@ from importlib.util import find_spec
 
 import httpx
 
-from frontdesk.demo.models import Provider, some
+from frontdesk.demo.models import NO_KEY, Provider, some
 
 ANTHROPIC = "https://api.anthropic.com"
 LIST_SECONDS = 20.0
@@ -42,7 +42,8 @@ def accounts(found: Provider, environment: Mapping[str, str] = os.environ) -> di
         if find_spec("anthropic"):
             known["anthropic"] = Account(url, key, f"{url}/v1/models?limit=100", headers)
     if url := found.environment.get("OLLAMA_BASE_URL"):
-        known["ollama"] = alike(url if url.endswith("/v1") else f"{url}/v1", found.api_key)
+        key = environment.get("OLLAMA_API_KEY", "").strip() or NO_KEY
+        known["ollama"] = alike(url if url.endswith("/v1") else f"{url}/v1", key)
     if not known:
         raise NoModelList("Models of Anthropic need a package that is not here: `pip install 'frontdesk[anthropic]'`.")
     return known

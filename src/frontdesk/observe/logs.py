@@ -26,6 +26,7 @@ _HANDLER = "frontdesk"
 _OURS = frozenset(("level", "logger", "timestamp", "request_id", "method", "status"))  # never a caller's words
 _QUIET = (
     "alembic",
+    "client",  # of MCP
     "httpx",
     "httpx2",
     "httpcore",
@@ -37,7 +38,7 @@ _QUIET = (
     "a2a",
     "sse_starlette",
 )  # of these only warnings
-_MUTE = ("a2a.server.routes", "a2a.compat", "a2a.utils")  # they log whatever strangers send, with tracebacks
+_MUTE = ("a2a.server.routes", "a2a.compat", "a2a.utils", "mcp.client")  # they log what strangers send, with tracebacks
 _SILENT = ("uvicorn.access", "aiohttp.access")
 _OTHERS = ("uvicorn", "uvicorn.error", "uvicorn.asgi", "aiohttp", "aiohttp.client", "aiohttp.server")
 

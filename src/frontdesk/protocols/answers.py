@@ -28,6 +28,8 @@ class ErrorObject(_Answer):
     """The part of the request that is wrong, as a path."""
     code: str | None
     """For programs; it does not change."""
+    accepts: list[dict[str, Any]] = Field(default_factory=list[dict[str, Any]])
+    """What would do as a payment for the turn, as x402 has it. Only where one may pay."""
 
 
 class Error(_Answer):

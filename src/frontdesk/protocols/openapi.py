@@ -15,7 +15,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from frontdesk.errors import Forbidden, GatewayError, InvalidRequest, NotFound, Unauthenticated
+from frontdesk.errors import Forbidden, GatewayError, InvalidRequest, NotFound, PaymentRequired, Unauthenticated
 from frontdesk.protocols import answers
 from frontdesk.protocols.a2a.paths import CARD
 from frontdesk.protocols.chat_completions import schema as chat_completions
@@ -82,6 +82,7 @@ TURN_REQUEST_HEADERS = (
     "x-openwebui-message-id",
     "x-openwebui-user-message-parent-id",
     "x-openwebui-task",
+    "payment-signature",
 )
 TURN_ANSWER_HEADERS = (
     "x-frontdesk-turn",
@@ -213,6 +214,13 @@ BESIDE: Mapping[type[GatewayError], tuple[str, ...]] = {
     Unauthenticated: ("token_expired",),
     Forbidden: ("insufficient_scope", "origin_forbidden"),
     NotFound: ("item_not_found",),
+    PaymentRequired: (
+        "payment_expired",
+        "payment_insufficient",
+        "payment_malformed",
+        "payment_refused",
+        "payment_used",
+    ),
 }
 """Codes which are given where an error is raised, beside the one of its class."""
 
@@ -239,7 +247,7 @@ def error(status: int, names: Iterable[str], shapes: "Shapes") -> Schema:
     headers = [*ANSWER_HEADERS, "x-should-retry", "retry-after", "retry-after-ms"]
     return {
         "description": f"{HTTPStatus(status).phrase}: {', '.join(f'`{name}`' for name in names)}",
-        "headers": referred([*headers, "www-authenticate"] if status == 401 else headers),
+        "headers": referred([*headers, *OF_STATUS.get(status, ())]),
         "content": {JSON: {"schema": shapes.of(answers.Error)}},
     }
 
@@ -254,6 +262,9 @@ ANSWER_HEADERS = (
     "x-ratelimit-reset-requests",
 )
 """Of every answer."""
+
+OF_STATUS: Mapping[int, Sequence[str]] = {401: ("www-authenticate",), 402: ("payment-required",)}
+"""Of errors."""
 
 NAME: Schema = {"type": "string", "maxLength": 256}
 NUMBER: Schema = {"type": "string", "pattern": "^[0-9]+$"}
@@ -271,6 +282,10 @@ HEADERS: Mapping[str, tuple[str, Schema]] = {
     "retry-after": ("After how many seconds", NUMBER),
     "retry-after-ms": ("The same in milliseconds", NUMBER),
     "mcp-session-id": ("What older clients of `/mcp` are to send with their next requests", {"type": "string"}),
+    "payment-required": (
+        "What would do as a payment, as version 2 of x402 has it, where one may pay",
+        {"type": "string"},
+    ),
     "www-authenticate": ("How to send the key", {"const": "Bearer"}),
     "x-frontdesk-turn": ("The turn, as this server's log has it", {"type": "string"}),
     "x-frontdesk-conversation": ("The conversation it was placed in", {"type": "string"}),
@@ -292,6 +307,7 @@ REQUEST_HEADERS: Mapping[str, tuple[str, Schema]] = {
         "The conversation: a name, which is made on first use, or a `conv_…` id from an answer",
         NAME,
     ),
+    "payment-signature": ("A payment for this turn, as version 2 of x402 has it", {"type": "string"}),
     "idempotency-key": ("Requests with the same key are one; also as `x-idempotency-key`", NAME),
     "x-openwebui-chat-id": ("The chat of a client that sends its whole transcript each time", NAME),
     "x-openwebui-message-id": ("The answer that is asked for", NAME),

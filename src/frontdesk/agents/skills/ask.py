@@ -121,7 +121,7 @@ def target_of(given: Any, owner: str) -> Target:
 def targets_of(given: Mapping[str, Any] | Iterable[Any]) -> dict[str, Target]:
     """The targets by the names which the model is told. Raises AgentError."""
     if isinstance(given, str):
-        raise AgentError('The targets of AskAgent are a list or a mapping: AskAgent(["weather"]).')
+        given = [given]
     if isinstance(given, Mapping):
         named = [(name, target_of(each, name)) for name, each in cast("Mapping[str, Any]", given).items()]
     else:

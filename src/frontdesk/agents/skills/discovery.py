@@ -68,18 +68,17 @@ class Discovery(Skill):
 
     def __init__(
         self,
-        registries: Iterable[str | Registry | Mapping[str, Any]] = (),
+        registries: str | Iterable[str | Registry | Mapping[str, Any]] = (),
         *,
         limit: int = 5,
         timeout_seconds: float = 10.0,
         name: str = "find_agent",
         scope: str = "user",
     ) -> None:
-        if isinstance(registries, str):
-            raise AgentError('The registries of Discovery are a list: Discovery(["https://…/agents"]).')
         if limit < 1 or timeout_seconds <= 0:
             raise AgentError("`limit` and `timeout_seconds` of Discovery must be more than 0.")
-        self._registries = tuple(registry_of(each) for each in registries)
+        listed = [registries] if isinstance(registries, str) else registries
+        self._registries = tuple(registry_of(each) for each in listed)
         self._limit = limit
         self._timeout_seconds = timeout_seconds
         self._desk: Desk | None = None

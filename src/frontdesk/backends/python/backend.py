@@ -34,12 +34,14 @@ from frontdesk.errors import AgentNotFound, ConversationNotFound, EndpointNotFou
 from frontdesk.policies.structured import MEND, checked, repair
 from frontdesk.ports import Dropped, Kept, Outcome, Placement, Stretch, Threads
 from frontdesk.turn import (
+    RANKS,
     Agent,
     Batch,
     Call,
     Format,
     Identity,
     Item,
+    Skill,
     StopReason,
     Thread,
     ToolRun,
@@ -116,6 +118,11 @@ class PythonBackend:
             scope=agent.scope,
             files=FILES,
             recalls=True,
+            skills=tuple(
+                Skill(tool.name, tool.definition.description or "")
+                for tool in agent.parts.tools
+                if tool.scope in RANKS[:2]
+            ),
             listed=listed,
             budgets=budgets_of(agent),
         )

@@ -24,6 +24,7 @@ from pydantic_ai.models import Model, ModelRequestContext
 from pydantic_ai.run import AgentRun
 from pydantic_ai.settings import ModelSettings
 from pydantic_ai.tools import DeferredToolRequests, RunContext
+from pydantic_ai.toolsets import AbstractToolset
 from pydantic_ai.usage import RunUsage, UsageLimits
 from pydantic_core import to_json
 
@@ -120,9 +121,13 @@ class Course:
                         translator.step()
                     elif not Engine.is_call_tools_node(node):
                         continue
-                    elif history.is_silent(node.model_response):  # which is an answer too: nobody asks again
-                        self.stop = history.stop_of([node.model_response])
-                        break
+                    else:
+                        await self._has_called(node.model_response, run.usage)
+                        if history.is_silent(node.model_response):  # which is an answer too: nobody asks again
+                            self.stop = history.stop_of([node.model_response])
+                            break
+                        if not node.model_response.tool_calls:  # nothing more is to be heard of this step
+                            continue
                     async with node.stream(run.ctx) as stream, aclosing(self._heard(stream, translator)) as events:
                         async for event in events:
                             yield (event,)
@@ -140,7 +145,11 @@ class Course:
         context.agent = agent.name
         taken = {tool.name for tool in turn.tools}
         enders = [*callers(turn.tools), *(transfer_definition(name, each) for name, each in handoffs.items())]
-        ours = [OwnTools(agent.parts, context, taken, self.outputs), StepEnders(enders)]
+        ours: list[AbstractToolset[Any]] = []  # an engine takes time for each, also where it is empty
+        if agent.parts.has_tools:
+            ours.append(OwnTools(agent.parts, context, taken, self.outputs))
+        if enders:
+            ours.append(StepEnders(enders))
         if agent.engine and taken:
             kept = [Without(each, taken) for each in engine.toolsets]
             stack.enter_context(engine.override(tools=[], toolsets=[*kept, *ours]))
@@ -155,10 +164,17 @@ class Course:
                 usage=self._usage,
                 usage_limits=UsageLimits(request_limit=agent.max_steps),
                 toolsets=ours,
-                capabilities=[Watch(self)],
+                capabilities=[Watch(self)] if self._watched else [],
                 infer_name=False,
             )
         )
+
+    @property
+    def _watched(self) -> bool:
+        """Whether anything is to be done before the model is called: an engine takes time for each chunk then."""
+        options = self.turn.options
+        formed = options.format is not None and options.format.enforced
+        return formed or bool(options.must_call or self.context.hold or BeforeModelCall in self.agent.parts.hooks)
 
     async def _heard(self, stream: AsyncIterable[Any], translator: Translator) -> AsyncGenerator[Event, None]:
         """One step of the engine, in our words. Raises AgentTimeout."""
@@ -228,11 +244,13 @@ class Course:
             most = (wished or {}).get("max_tokens")
             await hold.call_model(self.described(self.agent).model, self._told, most)
 
-    def has_called(self, response: ModelResponse) -> None:
+    async def _has_called(self, response: ModelResponse, usage: RunUsage) -> None:
+        self.context.usage = usage_of(usage)
+        await called(self.agent.parts.hooks, AfterModelCall(response, self.context.usage))
         if hold := self.context.hold:
-            usage = history.usage_of([response])
-            self._told = usage.input_tokens + usage.output_tokens
-            hold.used(self.described(self.agent).model, usage)
+            used = history.usage_of([response])
+            self._told = used.input_tokens + used.output_tokens
+            hold.used(self.described(self.agent).model, used)
 
 
 @cache
@@ -246,7 +264,7 @@ def bare() -> Engine[Any, str]:
 
 @dataclass
 class Watch(AbstractCapability[Any]):
-    """Stands beside each call of the model: the agent's hooks, the form of the answer, the usage so far."""
+    """Stands before each call of the model: the agent's hooks, the form of the answer, what it may cost."""
 
     course: Course
 
@@ -268,15 +286,6 @@ class Watch(AbstractCapability[Any]):
             request_context = replace(request_context, model_settings=wished)
         await course.may_call(request_context.model_settings)
         return request_context
-
-    async def after_model_request(
-        self, ctx: RunContext[Any], *, request_context: ModelRequestContext, response: ModelResponse
-    ) -> ModelResponse:
-        course = self.course
-        course.context.usage = usage_of(ctx.usage)
-        course.has_called(response)
-        await called(course.agent.parts.hooks, AfterModelCall(response, course.context.usage))
-        return response
 
 
 def wishes(agent: Agent, turn: Turn, model: Model) -> ModelSettings:

@@ -25,6 +25,9 @@ from frontdesk.turn import Tool as CallersTool
 
 log = structlog.get_logger(__name__)
 
+MOST_SAID = 2000
+"""Characters of an exception."""
+
 
 class OwnTools(AbstractToolset[Any]):
     """The agent's own tools, as one caller may use them. `taken`: names which the caller's tools have in this turn.
@@ -84,22 +87,27 @@ class OwnTools(AbstractToolset[Any]):
         failed: ToolFailed | None = None
         output: Any = None
         try:
-            async with asyncio.timeout(tool.timeout_seconds):
+            async with asyncio.timeout(tool.timeout_seconds) as limit:
                 output = await tool.run(before.arguments)
-        except TimeoutError:
-            failed = ToolFailed(f"The tool {tool.name!r} did not answer within {tool.timeout_seconds:g} seconds.")
         except ToolFailed as error:
             failed = error
         except (ModelRetry, GatewayError, CallDeferred, ApprovalRequired):
             raise
         except Exception as error:
-            log.warning("a tool failed", tool=tool.name, error=repr(error))
-            failed = ToolFailed(f"{type(error).__name__}: {error}")
+            log.warning("a tool failed", tool=tool.name, error=repr(error)[:MOST_SAID])
+            failed = ToolFailed(what_of(error, tool, late=limit.expired()))
         told = failed.message if failed else output
         after = await called(hooks, AfterToolCall(number, tool.name, before.arguments, told, failed is not None))
         if failed:
             raise failed if after.output == failed.message else ToolFailed(str(after.output))
         return after.output
+
+
+def what_of(error: Exception, tool: Tool, *, late: bool) -> str:
+    """What the model is told of a tool that failed."""
+    if late:
+        return f"The tool {tool.name!r} did not answer within {tool.timeout_seconds:g} seconds."
+    return f"{type(error).__name__}: {error}"[:MOST_SAID]
 
 
 @dataclass(frozen=True)
