@@ -82,7 +82,7 @@ TURN_REQUEST_HEADERS = (
     "x-openwebui-message-id",
     "x-openwebui-user-message-parent-id",
     "x-openwebui-task",
-    "payment-signature",
+#X    "payment-signature",
 )
 TURN_ANSWER_HEADERS = (
     "x-frontdesk-turn",

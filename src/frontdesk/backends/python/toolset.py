@@ -86,8 +86,9 @@ class OwnTools(AbstractToolset[Any]):
             await self._context.hold.call_tool(tool.price)
         failed: ToolFailed | None = None
         output: Any = None
+        limit = asyncio.timeout(tool.timeout_seconds)
         try:
-            async with asyncio.timeout(tool.timeout_seconds) as limit:
+            async with limit:
                 output = await tool.run(before.arguments)
         except ToolFailed as error:
             failed = error
