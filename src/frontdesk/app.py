@@ -39,7 +39,7 @@ from frontdesk.observe.metrics import Metrics
 from frontdesk.observe.recorder import Recorder
 from frontdesk.policies.admission import Admission
 from frontdesk.policies.auth import Keyring
-from frontdesk.policies.budgets import Budgets
+from frontdesk.policies.budgets import Budgets, unpriced
 from frontdesk.policies.images import ImageFetcher, decode_data_url
 from frontdesk.policies.limits import Limits
 from frontdesk.policies.options import Rules
@@ -63,7 +63,7 @@ from frontdesk.store.budgets import StoredAccounts
 from frontdesk.store.database import Database
 from frontdesk.store.memories import StoredMemories
 from frontdesk.store.threads import StoredThreads
-from frontdesk.turn import Image
+from frontdesk.turn import Agent, Image
 
 if TYPE_CHECKING:
     from frontdesk.agents.agent import Agent as PythonAgent
@@ -185,6 +185,8 @@ def create_app(settings: Settings) -> ASGIApp:
         await mcp.stop()
         await a2a.stop()
         await gateway.close()
+        if python:
+            await python.rest()
         await budgets.aclose()
         await owners.stop()
         await database.aclose()
@@ -272,17 +274,27 @@ def python_backend(settings: Settings, database: Database) -> "PythonBackend":
     pydantic_ai.BANNER_ENABLED = False  # it would print one on a terminal, amid our log
     models = Models(settings.providers)
     source = python_agents(settings, models)
-    return PythonBackend(source, StoredThreads(database), models, silence_seconds=settings.silence_seconds)
+    return PythonBackend(
+        source,
+        StoredThreads(database),
+        models,
+        silence_seconds=settings.silence_seconds,
+        durable_url=settings.durable_url,
+    )
 
 
 def python_agents(settings: Settings, models: "Models") -> "Agents":
     """The agents written in Python. Raises AgentError for what is wrong with one of them."""
+    from frontdesk.agents.errors import AgentError
     from frontdesk.agents.loading import Agents
     from frontdesk.protocols.endpoints import mounted
 
     def check(agent: "PythonAgent") -> None:
         models.check(agent)
         mounted(agent.parts.endpoints)
+        described = Agent(agent.name, agent.name, "python", model=models.name(agent))
+        if trouble := unpriced([each.budget for each in settings.budgets], described):
+            raise AgentError(trouble)
 
     return Agents(
         settings.agents,

@@ -483,6 +483,11 @@ class Settings(BaseSettings):
         return self.database_url or f"sqlite:///{self.data_dir.absolute() / 'frontdesk.db'}"
 
     @property
+    def durable_url(self) -> str:
+        """Where the steps of durable turns are kept: beside the conversations."""
+        return self.database_url or f"sqlite:///{self.data_dir.absolute() / 'durable.db'}"
+
+    @property
     def open_to_all(self) -> bool:
         """Whether there are no keys, so that whoever reaches the port may use every agent."""
         return not (self.api_keys or self.keys or self.jwt)
@@ -491,3 +496,18 @@ class Settings(BaseSettings):
 def config_file() -> Path:
     """`frontdesk.toml` here, or the file that FRONTDESK_CONFIG names."""
     return Path(os.environ.get("FRONTDESK_CONFIG") or "frontdesk.toml")
+
+
+class GivenSettings(Settings):
+    """Only what is given here: nothing of the environment, and of no file."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return (init_settings,)

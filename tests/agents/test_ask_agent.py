@@ -11,7 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import httpx2
 import pytest
+from mcp.client import Client
+from mcp.client.streamable_http import streamable_http_client
 from pydantic_ai.exceptions import ToolFailed
 
 from frontdesk import Agent
@@ -216,6 +219,18 @@ async def test_a_question_that_has_come_through_too_many_desks_asks_nobody_but_i
     assert table.calls_of("bob") == []
 
 
+async def test_so_it_is_where_agents_are_the_tools_of_mcp(table: Table) -> None:
+    trace = ",".join(f"{n:020x}" for n in range(3))
+    headers = {"authorization": "Bearer ann", "x-frontdesk-trace": trace}
+    async with (
+        httpx2.AsyncClient(headers=headers) as http,
+        Client(streamable_http_client(f"{table.house.url}/mcp", http_client=http)) as client,
+    ):
+        said = await client.call_tool("alice", {"message": table.asks("bob", "@say Hi.")})
+    assert "too many agents" in str(said.structured_content)
+    assert table.calls_of("bob") == []
+
+
 @pytest.mark.parametrize("trace", ["", ",,,", "x" * 5000, 'a ;=\t"', "0" * 20, "../../.."])
 async def test_a_trace_that_somebody_made_up_is_of_no_use(table: Table, trace: str) -> None:
     table.headers["x-frontdesk-trace"] = trace
@@ -327,21 +342,26 @@ class Relay:
         headers = [(name, value) for name, value in scope["headers"] if name not in (b"host", b"content-length")]
         async with httpx.AsyncClient(timeout=60) as client:
             reply = await client.request(scope["method"], self.to + scope["path"], content=body, headers=headers)
-        await send({"type": "http.response.start", "status": reply.status_code, "headers": []})
+        media_type = reply.headers["content-type"].encode()
+        head = {"status": reply.status_code, "headers": [(b"content-type", media_type)]}
+        await send({"type": "http.response.start", **head})
         await send({"type": "http.response.body", "body": reply.content})
 
 
+@pytest.mark.parametrize("kind", ["remote", "a2a"])
 async def test_a_question_does_not_come_round_over_another_desk(
-    model: ScriptedModel, marker: str, tmp_path: Path
+    model: ScriptedModel, marker: str, tmp_path: Path, kind: str
 ) -> None:
     relay = Relay()
     with ExitStack() as running:
         running.callback(colleagues.elsewhere.clear)
         way = running.enter_context(on_http(relay))
-        colleagues.elsewhere["friend"] = Remote(f"{way}/v1", model="traveller", api_key="ann")
+        there = A2A(f"{way}/a2a/traveller", api_key="ann")
+        back = Remote(f"{way}/v1", model="traveller", api_key="ann")
+        colleagues.elsewhere["friend"] = back if kind == "remote" else there
         first = running.enter_context(desk(tmp_path / "first", model))
         colleagues.elsewhere["friend"] = Remote(first.base_url, model="traveller", api_key="ann")
-        relay.to = running.enter_context(desk(tmp_path / "second", model)).url
+        relay.to = running.enter_context(desk(tmp_path / "second", model, public_url=way)).url
         table = Table(first, model, marker)
         said = await table.say("traveller", table.asks("friend", table.asks("friend", "@say Round.")))
     assert "It refused the question." in said

@@ -18,6 +18,8 @@ from frontdesk.agents.errors import AgentError
 from frontdesk.agents.skills import Budget
 from frontdesk.agents.skills.budget import budgets_of
 from frontdesk.amounts import Amount
+from frontdesk.app import create_app
+from frontdesk.config import Settings
 from frontdesk.store.budgets import StoredAccounts
 from frontdesk.store.database import Database
 from frontdesk.testing import ScriptedModel
@@ -173,7 +175,7 @@ async def test_a_priced_tool_is_paid_for_each_run_and_does_not_run_unpaid(desk: 
     dear = 2 * (2_500 + 1_000)
     assert await desk.books() == {one: (40_000 + dear, 0)}
     assert await desk.ask("scout", f"@usage 0 0\n{call * 5}@then\n@say Never.") == "insufficient_budget"
-    assert runs[desk.marker] == 4
+    assert runs[desk.marker] <= 4, "a step that fails stops its other tools, perhaps before they have begun"
     assert await desk.books() == {one: (80_000 + dear, 0)}
 
 
@@ -207,6 +209,19 @@ async def test_the_budgets_of_the_settings_hold_beside_its_own(
         assert await desk.ask("router", "@say Four.") == "insufficient_budget"
         spent = {budget: spent for (budget, holder), (spent, _) in (await desk.books()).items() if holder != "bob"}
         assert spent == {"python": 999, SPENT[0]: 65}
+
+
+def test_a_budget_of_the_settings_that_cannot_be_kept_is_told_at_the_start(tmp_path: Path) -> None:
+    def starting(**fields: Any) -> None:
+        values: dict[str, Any] = {"agents": ("tests.agents.spenders:agents",), "data_dir": tmp_path}
+        values["providers"] = {"openai": {"api_key": "sk-scripted"}}
+        money = {"name": "money", "limit": "5 USD"} | fields
+        create_app(Settings(_env_file=None, budgets=(money,), **values))  # pyright: ignore[reportCallIssue]
+
+    with pytest.raises(AgentError, match="nobody knows what openai/scripted, the model of frugal, costs"):
+        starting(agents=["python/*"])
+    starting(agents=["scout"])
+    starting(price_input_per_mtok=0, price_output_per_mtok=0)
 
 
 async def test_a_turn_that_is_cut_short_is_charged_by_its_length(

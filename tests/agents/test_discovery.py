@@ -113,7 +113,7 @@ async def test_agents_are_found_by_what_is_wanted_of_them(scout: Scout) -> None:
 
 async def test_only_those_are_found_whom_the_caller_may_use(scout: Scout) -> None:
     assert names(await scout.find("translate secret texts", "ann")) == ["linguist"]
-    assert names(await scout.find("translate secret texts", "olga")) == ["spy", "linguist"]
+    assert set(names(await scout.find("translate secret texts", "olga"))) == {"spy", "linguist"}
     assert names(await scout.find("translate texts, or bake bread", "narrow")) == ["baker"]
 
 

@@ -147,6 +147,7 @@ def pages() -> Iterator[Path]:
     yield ROOT / "README.md"
     yield ROOT / "CONTRIBUTING.md"
     yield ROOT / "CHANGELOG.md"
+    yield ROOT / "examples" / "README.md"
     yield from sorted(DOCS.rglob("*.md"))
 
 

@@ -26,6 +26,7 @@ from tests.docs.__main__ import DOCS, PART, PARTS, ROOT, filled, named_commands,
 
 DEPLOY = ROOT / "deploy"
 PAGES = [path for path in pages() if path.exists()]
+EXAMPLES = sorted(path for path in (ROOT / "examples").iterdir() if path.is_file() and path not in PAGES)
 NAMES = [str(path.relative_to(ROOT)) for path in PAGES]
 FENCE = re.compile(r"^```([a-z]*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
@@ -173,17 +174,22 @@ def test_python_examples_can_be_read(text: str) -> None:
     compile(text, "example", "exec")
 
 
-@pytest.mark.parametrize("path", [*PAGES, *sorted(DEPLOY.iterdir()), *sorted((ROOT / "examples").iterdir())], ids=str)
+@pytest.mark.parametrize("path", [*PAGES, *sorted(DEPLOY.iterdir()), *EXAMPLES], ids=str)
 def test_no_page_names_somebodys_machine(path: Path) -> None:
     assert re.findall(r"(?:/work|/home|/root|/tmp|/Users)/\S+", path.read_text()) == []
 
 
 def test_the_examples_can_be_read() -> None:
-    examples = ROOT / "examples"
-    compile((examples / "chat.py").read_text(), "chat.py", "exec")
-    subprocess.run(["sh", "-n", str(examples / "curl.sh")], check=True)
-    if node := shutil.which("node"):
-        subprocess.run([node, "--check", str(examples / "chat.mjs")], check=True)
+    for path in EXAMPLES:
+        match path.suffix:
+            case ".py":
+                compile(path.read_text(), path.name, "exec")
+            case ".sh":
+                subprocess.run(["sh", "-n", str(path)], check=True)
+            case ".mjs" if node := shutil.which("node"):
+                subprocess.run([node, "--check", str(path)], check=True)
+            case _:
+                pass
 
 
 # --- deploy ------------------------------------------------------------------------------------------------------

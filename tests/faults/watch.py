@@ -49,7 +49,8 @@ class Watched(Served):
     def turn_tasks(self) -> list[str]:
         """Tasks which belong to a turn: everything but the server's and the background's."""
         future = asyncio.run_coroutine_threadsafe(task_names(), self.loop)
-        return [name for name in future.result(5) if re.search(r"pump|watch(?!er)|_write|_stop_agent|StreamedReply", name)]
+        ours = re.compile(r"pump|watch(?!er)|_write|_stop_agent|StreamedReply")
+        return [name for name in future.result(5) if ours.search(name)]
 
     async def idle(self) -> None:
         """Wait until nothing is left of any turn."""

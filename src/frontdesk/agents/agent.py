@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from importlib.util import find_spec
 from typing import Any, TypeGuard, TypeVar, cast
 
 import structlog
@@ -103,6 +104,7 @@ class Agent:
     fallbacks: more models, for when the first fails.
     max_steps: model calls in a turn. A turn that would need more ends with `finish_reason: "length"`.
     engine: a `pydantic_ai.Agent`, to be served as it is; with `deps`, which makes its dependencies for a turn.
+    durable: whether its turns go on in another process when theirs has died, by DBOS.
 
     Raises AgentError, with a sentence that says what mends it.
     """
@@ -126,6 +128,7 @@ class Agent:
     max_steps: int = MAX_STEPS
     engine: Engine | None = None
     deps: Callable[[Context], Any] | None = None
+    durable: bool = False
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -153,6 +156,7 @@ class Agent:
         max_steps: int | None = None,
         engine: Engine | None = None,
         deps: Callable[[Context], Any] | None = None,
+        durable: bool | None = None,
     ) -> None:
         given = {key: value for key, value in locals().items() if key in Agent.__annotations__ and value is not None}
         vars(self).update(given)
@@ -214,6 +218,7 @@ class Agent:
     def _check(self) -> None:
         self._check_name()
         self._check_models()
+        self._check_durable()
         if not isinstance(cast("Any", self.instructions), str):
             raise AgentError(f"The instructions of {self.name} must be a text. What changes is for a @prompt.")
         if not isinstance(cast("Any", self.max_steps), int) or self.max_steps < 1:
@@ -248,6 +253,17 @@ class Agent:
                 check(model)
             elif not isinstance(cast("Any", model), Model):
                 raise AgentError(f'{self.name} has {model!r:.100} as a model: write "provider/model".')
+
+    def _check_durable(self) -> None:
+        if not self.durable:
+            return
+        if find_spec("dbos") is None:
+            raise AgentError(f"{self.name} is durable, which needs DBOS: install frontdesk[dbos].")
+        if self.engine is not None:
+            raise AgentError(
+                f"{self.name} cannot be durable with an engine of its own: give it the model, the instructions and the "
+                "tools instead."
+            )
 
     def _check_distinct(self, parts: Parts) -> None:
         count = Counter([*(each.name for each in parts.tools), *(each.tool_name for each in parts.handoffs)])

@@ -61,6 +61,7 @@ class Spec(BaseModel):
     settings: dict[str, Any] = {}
     fallbacks: list[str] = []
     max_steps: int = MAX_STEPS
+    durable: bool = False
 
 
 class Loader(yaml.SafeLoader):
@@ -109,6 +110,7 @@ def agent_of(path: Path, content: bytes) -> Agent:
         settings=cast("ModelSettings", spec.settings),
         fallbacks=spec.fallbacks,
         max_steps=spec.max_steps,
+        durable=spec.durable,
     )
 
 

@@ -11,6 +11,7 @@ from functools import partial
 import structlog
 
 from frontdesk.agents.agent import NAME, Agent, is_engine, wrapped
+from frontdesk.agents.authors import contained
 from frontdesk.agents.errors import AgentError
 from frontdesk.agents.tools import in_thread
 from frontdesk.errors import BackendError, BackendUnavailable
@@ -120,7 +121,8 @@ class Resolver:
     async def _answer(self, name: str) -> Agent | None:
         """What the function gives. Raises AgentError if that is no agent, or another one."""
         if inspect.iscoroutinefunction(self._resolve):
-            answer: object = await self._resolve(name)
+            with contained():
+                answer: object = await self._resolve(name)
         else:
             answer = await in_thread(self._resolve, name)
         if answer is None:

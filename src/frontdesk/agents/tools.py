@@ -18,6 +18,7 @@ from pydantic_ai.exceptions import UserError
 from pydantic_ai.tools import ToolDefinition
 from pydantic_core import SchemaValidator
 
+from frontdesk.agents.authors import contained
 from frontdesk.agents.context import Context, context
 from frontdesk.agents.errors import AgentError
 from frontdesk.agents.methods import Function, Method, declared, plain, told
@@ -47,7 +48,7 @@ class Tool:
     run: Callable[[dict[str, Any]], Awaitable[Any]] = field(repr=False)
     scope: str = "user"
     timeout_seconds: float = TIMEOUT_SECONDS
-    retries: int = 1  # how often the model may call again after arguments that do not fit, or ModelRetry
+    retries: int = 1  # how often the model is asked to call again by ModelRetry; then that is told as a failure
     price: Decimal | None = None  # US dollars a call
     function: Function | None = None  # what was decorated, still callable by itself
     metadata: Mapping[str, Any] | None = None
@@ -130,7 +131,7 @@ def tool(function: Function | None = None, /, **options: Any) -> Tool | Callable
     description: what it is for; the docstring, if left out. The docstring's words on parameters go into the schema.
     scope: what the caller must hold.
     timeout_seconds: how long a call may take. Then the model is told that it took too long.
-    retries: how often the model may try again after arguments that do not fit.
+    retries: how often the model is asked to call again by ModelRetry. It may always mend arguments that do not fit.
     price: what a call costs, in US dollars, such as "0.002".
     """
 
@@ -256,6 +257,12 @@ def _with_contexts(function: Function, signature: inspect.Signature, contexts: S
     return call
 
 
+def quietly(function: Function, /, *args: Any, **kwargs: Any) -> Any:
+    """In the thread itself, whose end would not be noticed."""
+    with contained():
+        return function(*args, **kwargs)
+
+
 async def in_thread(function: Function, /, *args: Any, **kwargs: Any) -> Any:
     """Run it where it holds up nobody, with this turn's context. Who waits for it may give up; it then runs on."""
     try:
@@ -263,5 +270,6 @@ async def in_thread(function: Function, /, *args: Any, **kwargs: Any) -> Any:
     except LookupError:
         places = CapacityLimiter(THREADS)
         _places.set(places)
-    answer = await to_thread.run_sync(partial(function, *args, **kwargs), abandon_on_cancel=True, limiter=places)
+    call = partial(quietly, function, *args, **kwargs)
+    answer = await to_thread.run_sync(call, abandon_on_cancel=True, limiter=places)
     return await answer if inspect.isawaitable(answer) else answer

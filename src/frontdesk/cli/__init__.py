@@ -7,11 +7,13 @@ from typer.core import TyperGroup
 
 from frontdesk import __version__
 from frontdesk.cli.agents import agents
+from frontdesk.cli.budgets import budgets
 from frontdesk.cli.chat import chat
 from frontdesk.cli.conversations import conversations
 from frontdesk.cli.demo import demo
 from frontdesk.cli.doctor import doctor
 from frontdesk.cli.memory import memory
+from frontdesk.cli.new import new
 from frontdesk.cli.page import Trouble, out, tell
 from frontdesk.cli.serve import serve
 
@@ -49,11 +51,12 @@ def frontdesk(
         bool, typer.Option("--version", callback=print_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    """The front desk for your agents: Letta agents behind the OpenAI API."""
+    """The front desk for your agents, of Letta and in Python, behind the OpenAI API."""
 
 
-for command in (serve, chat, doctor, demo):
+for command in (serve, chat, doctor, demo, budgets):
     app.command()(command)
 app.add_typer(agents, name="agents")
 app.add_typer(conversations, name="conversations")
 app.add_typer(memory, name="memory")
+app.add_typer(new, name="new")

@@ -1,21 +1,20 @@
 """What agents written in Python remember: for the operator, on the store itself."""
 
-import asyncio
 import json
-from collections.abc import AsyncGenerator, Coroutine
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from frontdesk.cli import store
 from frontdesk.cli.page import Trouble, advice, clean, err, out
 from frontdesk.cli.serve import Config
+from frontdesk.cli.store import run
 
 if TYPE_CHECKING:
     from frontdesk.ports import Memories, Passage, Whose
-
-T = TypeVar("T")
 
 PAGE = 200
 
@@ -108,31 +107,13 @@ def delete(
 # --- on the store ----------------------------------------------------------------------------------------------------
 
 
-def run(work: Coroutine[Any, Any, T]) -> T:
-    """Raises Trouble where the store cannot be used."""
-    from frontdesk.errors import StoreUnavailable
-
-    try:
-        return asyncio.run(work)
-    except StoreUnavailable as error:
-        raise Trouble(error.message) from error
-
-
 @asynccontextmanager
 async def opened(url: str) -> AsyncGenerator["Memories"]:
-    """The memories of a store. A file that is not there is not made."""
-    from pathlib import Path
-
-    from frontdesk.store.database import Database
+    """The memories of a store."""
     from frontdesk.store.memories import StoredMemories
 
-    if url.startswith("sqlite:///") and not (file := Path(url.removeprefix("sqlite:///"))).is_file():
-        raise Trouble(f"There is no store at {file}.", "Is `data_dir`, or `database_url`, the server's?")
-    database = await Database.open(url)
-    try:
+    async with store.opened(url) as database:
         yield StoredMemories(database)
-    finally:
-        await database.aclose()
 
 
 async def wanted(memories: "Memories", who: str, agent: str, *, users: bool = False) -> list["Whose"]:

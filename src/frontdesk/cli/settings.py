@@ -51,7 +51,7 @@ def place(field: str, rest: list[str | int]) -> str:
     if not rest or not isinstance(rest[0], int):
         return f"{'.'.join([field, *map(str, rest)])} ({variable(field)})"
     inner = ".".join(map(str, rest[1:]))
-    table = f"[[{field}]] {rest[0] + 1}" if field in ("keys", "jwt", "letta") else f"{field} {rest[0] + 1}"
+    table = f"[[{field}]] {rest[0] + 1}" if field in ("budgets", "keys", "jwt", "letta") else f"{field} {rest[0] + 1}"
     return f"{table}, {inner}" if inner else f"{table} ({variable(field)})"
 
 

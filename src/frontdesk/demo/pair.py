@@ -6,12 +6,13 @@ import sys
 import threading
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.text import Text
 
 from frontdesk import __version__
 from frontdesk.agents.errors import AgentError
+from frontdesk.config import GivenSettings, Settings
 from frontdesk.demo.accounts import NoModelList, accounts, handles
 from frontdesk.demo.local_letta import data_folder
 from frontdesk.demo.models import OURS, Provider, UnknownModel, choose, provider
@@ -32,9 +33,6 @@ from frontdesk.demo.show import (
     tell,
     whose_model,
 )
-
-if TYPE_CHECKING:
-    from frontdesk.config import Settings
 
 JUNO, WEATHER = "Juno", "weather"
 SCRIPTED = "openai/scripted"
@@ -106,9 +104,7 @@ class Demo:
         model = self._running.enter_context(scripted(self._screen))
         return SCRIPTED, {"openai": {"base_url": model.base_url, "api_key": "scripted"}}
 
-    def _settings(self, listener: socket.socket, providers: dict[str, Any]) -> "Settings":
-        from frontdesk.testing.gateway import GivenSettings
-
+    def _settings(self, listener: socket.socket, providers: dict[str, Any]) -> Settings:
         given: dict[str, Any] = {
             "host": HOST,
             "port": listener.getsockname()[1],
@@ -118,7 +114,7 @@ class Demo:
         }
         return GivenSettings(**given)
 
-    def _made(self, settings: "Settings", listener: socket.socket) -> Gateway:
+    def _made(self, settings: Settings, listener: socket.socket) -> Gateway:
         try:
             return Gateway(settings, listener, self.log)
         except AgentError as error:

@@ -22,7 +22,7 @@ from rich.prompt import Confirm
 from rich.text import Text
 
 from frontdesk import __version__
-from frontdesk.config import Settings
+from frontdesk.config import GivenSettings, Settings
 from frontdesk.demo.local_letta import LettaOptions, LocalLetta, LocalLettaError, NoModels, data_folder
 from frontdesk.demo.milo import NAME, Milo
 from frontdesk.demo.models import OURS, Provider, UnknownModel, provider
@@ -131,8 +131,6 @@ class Demo:
         return LettaOptions(model_base_url=self._running.enter_context(scripted(self._screen)).base_url)
 
     def _settings(self, listener: socket.socket) -> Settings:
-        from frontdesk.testing.gateway import GivenSettings
-
         assert self._letta
         return GivenSettings(
             host=HOST,

@@ -326,6 +326,20 @@ def matches(patterns: Sequence[str], *names: str) -> bool:
     return not patterns or any(fnmatchcase(name, pattern) for pattern in patterns for name in names)
 
 
+def unpriced(budgets: Iterable[Budget], agent: Agent) -> str:
+    """Why an agent cannot be served with these: a sentence, or nothing."""
+    names = (agent.name, agent.id, f"{agent.backend}/{agent.name}")
+    for each in budgets:
+        counts = each.unit == "USD" and not each.has_prices and matches(each.agents, *names)
+        if counts and not prices.known(agent.model):
+            return (
+                f"The budget {each.name!r} is in US dollars, and nobody knows what {agent.model}, the model of"
+                f" {agent.name}, costs. Give that budget price_input_per_mtok and price_output_per_mtok (0 where it is"
+                " free), set it in tokens, or have it leave this agent out."
+            )
+    return ""
+
+
 def account(budget: Budget, principal: Principal, agent: Agent, now: float) -> Account:
     """Whose account, and of which period, a turn spends from."""
     match budget.per:

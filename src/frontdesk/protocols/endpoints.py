@@ -25,6 +25,7 @@ from starlette.routing import Match
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from frontdesk import scopes
+from frontdesk.agents.authors import contained
 from frontdesk.agents.context import Context, context, entered, left
 from frontdesk.agents.endpoints import Endpoint
 from frontdesk.agents.errors import AgentError
@@ -83,7 +84,8 @@ class Endpoints:
             turn = Turn(f"turn_{new_id()}", there.agent.name, (), principal=who)
             token = entered(Context(there.agent.name, turn))
             try:
-                await answer(found.app, inner, self._front.bounded(scope, receive), send)
+                with contained():
+                    await answer(found.app, inner, self._front.bounded(scope, receive), send)
             finally:
                 left(token)
 

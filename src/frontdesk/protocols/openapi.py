@@ -82,7 +82,6 @@ TURN_REQUEST_HEADERS = (
     "x-openwebui-message-id",
     "x-openwebui-user-message-parent-id",
     "x-openwebui-task",
-#X    "payment-signature",
 )
 TURN_ANSWER_HEADERS = (
     "x-frontdesk-turn",
@@ -283,7 +282,7 @@ HEADERS: Mapping[str, tuple[str, Schema]] = {
     "retry-after-ms": ("The same in milliseconds", NUMBER),
     "mcp-session-id": ("What older clients of `/mcp` are to send with their next requests", {"type": "string"}),
     "payment-required": (
-        "What would do as a payment, as version 2 of x402 has it, where one may pay",
+        "What would do as a payment, as version 2 of x402 has it. One pays with the header `payment-signature`",
         {"type": "string"},
     ),
     "www-authenticate": ("How to send the key", {"const": "Bearer"}),
@@ -307,7 +306,6 @@ REQUEST_HEADERS: Mapping[str, tuple[str, Schema]] = {
         "The conversation: a name, which is made on first use, or a `conv_…` id from an answer",
         NAME,
     ),
-    "payment-signature": ("A payment for this turn, as version 2 of x402 has it", {"type": "string"}),
     "idempotency-key": ("Requests with the same key are one; also as `x-idempotency-key`", NAME),
     "x-openwebui-chat-id": ("The chat of a client that sends its whole transcript each time", NAME),
     "x-openwebui-message-id": ("The answer that is asked for", NAME),

@@ -3,6 +3,7 @@
 Statements are made once: making one costs more than running it.
 """
 
+import math
 import time
 import uuid
 from collections.abc import Collection, Iterable, Sequence
@@ -495,8 +496,11 @@ def unwanted(tx: Connection, owner: str) -> list[str]:
 
 def moment_and_seq(text: str) -> tuple[float, int]:
     """A place in a list of receipts. Raises ValueError for what is none."""
-    moment, _, seq = text.partition("-")
-    return float(moment), int(seq)
+    moment, _, seq = text.rpartition("-")
+    place = float(moment), int(seq)
+    if not (math.isfinite(place[0]) and 0 <= place[1] < 2**63):
+        raise ValueError("no such place")
+    return place
 
 
 def asked_for(

@@ -4,44 +4,34 @@ with serving("weather:agent") as desk, desk.client() as client:
     client.chat.completions.create(model="weather", messages=[{"role": "user", "content": "@say Hello!"}])
 """
 
+import sys
 import threading
 import time
-from collections.abc import Generator
+import uuid
+from collections.abc import Generator, Iterable
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import ModuleType
 from typing import Any
 
 import httpx
 import uvicorn
 from openai import OpenAI
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
-from frontdesk.config import Settings
+from frontdesk.agents.agent import Agent, reachable
+from frontdesk.agents.importing import load_agents
+from frontdesk.config import GivenSettings, Settings
 from frontdesk.serving import listen, loop_that_closes, server, sockets_of
 from frontdesk.testing.model import ScriptedModel
 
 ALIKE = ("openai", "xai", "openrouter", "ollama", "litellm", "openai-compatible")
 """Providers with OpenAI's API, which the scripted model speaks too."""
+MODEL = "openai/scripted"
 
 START_SECONDS = 30.0
 STOP_SECONDS = 30.0
-
-
-class GivenSettings(Settings):
-    """Only what is given here: nothing of the environment, and of no file."""
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        return (init_settings,)
 
 
 @dataclass(frozen=True)
@@ -64,25 +54,63 @@ class Served:
 
 
 @contextmanager
-def serving(*agents: str, **settings: Any) -> Generator[Served]:
-    """Serve agents, by their import paths, until the block ends. Nothing of it stays.
+def serving(*agents: Agent | str, **settings: Any) -> Generator[Served]:
+    """Serve agents until the block ends, with a scripted model in place of each of their own. Nothing of it stays.
 
-    agents: as for `frontdesk serve --agents`. Those whose model is `scripted/…`, or of a provider with OpenAI's API,
-    are answered by a scripted model; keys are not needed. Others really ask their provider.
+    agents: themselves, or import paths as for `frontdesk serve --agents`. Their keys and addresses are not used.
     settings: more of them, as in `frontdesk.toml`. The environment and files are not looked at.
 
     Raises AgentError for agents that cannot be served, and RuntimeError if the gateway does not start.
     """
-    with TemporaryDirectory(prefix="frontdesk-") as folder, ScriptedModel() as model:
+    found = [each for given in agents for each in (load_agents(given) if isinstance(given, str) else [given])]
+    with (
+        TemporaryDirectory(prefix="frontdesk-") as folder,
+        ScriptedModel() as model,
+        scripted(found),
+        at(found) as path,
+    ):
         account = {"api_key": "scripted", "base_url": model.base_url}
         given: dict[str, Any] = {
-            "agents": agents,
+            "agents": (path,),
             "providers": dict.fromkeys(ALIKE, account),
             "data_dir": Path(folder),
             "models_refresh_seconds": 2.0,
         }
         with running(GivenSettings(**given | settings)) as url:
             yield Served(url, model)
+
+
+@contextmanager
+def scripted(agents: Iterable[Agent]) -> Generator[None]:
+    """Until the block ends, these think with a model that the scripted one can stand in for, and so do those to which
+    they hand over."""
+    every = dict.fromkeys(each for agent in agents for each in reachable(agent))
+    before = {agent: vars(agent).copy() for agent in every}
+    for agent in every:
+        models = agent.models if agent.models and all(map(is_alike, agent.models)) else (MODEL,)
+        vars(agent).update(models=models, api_key="", base_url="")
+    try:
+        yield
+    finally:
+        for agent, values in before.items():
+            vars(agent).clear()
+            vars(agent).update(values)
+
+
+def is_alike(model: object) -> bool:
+    return isinstance(model, str) and model.partition("/")[0] in ALIKE
+
+
+@contextmanager
+def at(agents: list[Agent]) -> Generator[str]:
+    """An import path at which these are found."""
+    module = ModuleType(f"frontdesk_testing_{uuid.uuid4().hex}")
+    vars(module)["agents"] = agents
+    sys.modules[module.__name__] = module
+    try:
+        yield f"{module.__name__}:agents"
+    finally:
+        del sys.modules[module.__name__]
 
 
 @contextmanager

@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 MAX_PREFIX_CHARACTERS = 32
-GRACE_SECONDS = 2.0
-"""So much longer a call may take than the server is given, so that it is the server that is said to be slow."""
+GRACE_SECONDS = 10.0
+"""So much longer a call may take than the server is given, which may have to be dialled first."""
 
 ANY_OBJECT = SchemaValidator(core_schema.dict_schema(core_schema.str_schema(), core_schema.any_schema()))
 """The server judges the arguments, whose schema is its own."""

@@ -37,8 +37,10 @@ from frontdesk.agents.skills.mcp import Address, Unreachable
 
 log = structlog.get_logger(__name__)
 
-CONNECT_SECONDS = 15.0
-"""How long a server may take from being dialled to having listed its tools."""
+DIAL_SECONDS = 60.0
+"""How long a server may take from being dialled to having listed its tools: a program may have to be fetched first."""
+
+CONNECT_SECONDS = 10.0
 
 READY_SECONDS = 5.0
 """How long a call, and the start of the app, wait for a server that is being dialled."""
@@ -102,6 +104,10 @@ class Connection:
         Raises Unreachable, TimeoutError, MCPError where the server refuses, and ValueError for what is no answer.
         """
         request = CallToolRequest(params=CallToolRequestParams(name=tool, arguments=arguments))
+        async with asyncio.timeout(READY_SECONDS + self._timeout_seconds):  # for the SDK does not time its writing
+            return await self._called(request)
+
+    async def _called(self, request: CallToolRequest) -> CallToolResult:
         for last in (False, True):
             if not await self.ready() or self._client is None:
                 raise Unreachable
@@ -165,11 +171,10 @@ class Connection:
         self._over.clear()
         self._news.clear()
         async with AsyncExitStack() as stack:
-            async with asyncio.timeout(CONNECT_SECONDS):
+            async with asyncio.timeout(DIAL_SECONDS):
                 client = await stack.enter_async_context(
                     Client(
                         self._transport(),
-                        read_timeout_seconds=CONNECT_SECONDS,
                         message_handler=self._heard,
                         client_info=Implementation(name="frontdesk", version="1"),
                         cache=None,
@@ -187,10 +192,10 @@ class Connection:
                 if self._over.is_set():
                     raise ConnectionResetError
                 try:
-                    await self._list(client)
-                except MCPError as error:
-                    if error.code != REQUEST_TIMEOUT:  # else it is busy, perhaps with a call
-                        raise
+                    async with asyncio.timeout(DIAL_SECONDS):
+                        await self._list(client)
+                except TimeoutError:
+                    log.debug("MCP server is busy", server=self._label)  # perhaps with a call
                 self._good(client)
                 await occurs(self._over, REST_SECONDS)
 

@@ -35,6 +35,7 @@ MAX_NAME_CHARACTERS = 64  # the most that model providers take
 MAX_DESCRIPTION_CHARACTERS = 1024  # as above
 MAX_SCHEMA_CHARACTERS = 32_000
 MAX_SCHEMA_DEPTH = 32
+MAX_SCHEMA_VALUES = 5_000
 MAX_TEXT_CHARACTERS = 100_000
 MAX_BINARY_BYTES = 10 * 2**20
 
@@ -86,8 +87,8 @@ def named(prefix: str, name: str, *, marked: bool = False) -> str:
 
 def fault_of(schema: dict[str, Any]) -> str:
     """Why a tool with this schema would trouble a model's provider, or us on the way there; empty if it does not."""
-    if any(depth > MAX_SCHEMA_DEPTH for depth in depths(schema)):
-        return "its schema is nested too deeply"
+    if not all(depth <= MAX_SCHEMA_DEPTH for depth in depths(schema)):
+        return "its schema is nested too deeply, or too large"
     if len(json.dumps(schema)) > MAX_SCHEMA_CHARACTERS:
         return "its schema is too large"
     if schema.get("type") != "object":
@@ -99,18 +100,37 @@ def fault_of(schema: dict[str, Any]) -> str:
     return "its schema is too large" if len(json.dumps(inlined)) > MAX_SCHEMA_CHARACTERS else ""
 
 
-def depths(value: Any) -> Iterator[int]:
-    """How deep each value of a JSON document lies. Not by recursion, of which a document may have more than we."""
-    waiting = [(value, 1)]
-    while waiting:
-        value, depth = waiting.pop()
-        yield depth
-        if depth > MAX_SCHEMA_DEPTH:
+def depths(schema: dict[str, Any]) -> Iterator[int]:
+    """How deep each value of a schema lies when its references are written out, as they are for some models; one too
+    deep where there are too many values. Not by recursion, of which a document may have more than we."""
+    waiting: list[tuple[Any, int, tuple[str, ...]]] = [(schema, 1, ())]
+    for _ in range(MAX_SCHEMA_VALUES):
+        if not waiting:
             return
+        value, depth, followed = waiting.pop()
+        yield depth
         if isinstance(value, dict):
-            waiting += [(each, depth + 1) for each in cast("dict[str, Any]", value).values()]
+            fields = cast("dict[str, Any]", value)
+            waiting += [(each, depth + 1, followed) for name, each in fields.items() if (depth, name) != (1, "$defs")]
+            ref = fields.get("$ref")
+            if isinstance(ref, str) and ref not in followed:
+                waiting.append((pointed_at(schema, ref), depth, (*followed, ref)))
         elif isinstance(value, list):
-            waiting += [(each, depth + 1) for each in cast("list[Any]", value)]
+            waiting += [(each, depth + 1, followed) for each in cast("list[Any]", value)]
+    yield MAX_SCHEMA_DEPTH + 1
+
+
+def pointed_at(schema: dict[str, Any], ref: str) -> Any:
+    """What a reference within a schema means; None if that is nothing, or elsewhere."""
+    value: Any = schema
+    for token in ref.removeprefix("#").split("/")[1:]:
+        name = token.replace("~1", "/").replace("~0", "~")
+        if isinstance(value, list) and name.isdecimal():
+            listed = cast("list[Any]", value)
+            value = listed[int(name)] if int(name) < len(listed) else None
+        else:
+            value = cast("dict[str, Any]", value).get(name) if isinstance(value, dict) else None
+    return value if ref.startswith("#") else None
 
 
 # --- results -----------------------------------------------------------------------------------------------------

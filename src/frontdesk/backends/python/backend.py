@@ -11,6 +11,7 @@ from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
+from typing import TYPE_CHECKING
 
 import structlog
 from pydantic_ai.direct import model_request
@@ -26,32 +27,37 @@ from frontdesk.agents.models import honours
 from frontdesk.agents.services import Services
 from frontdesk.agents.skills.budget import budgets_of
 from frontdesk.backends.python import history
-from frontdesk.backends.python.course import Course
+from frontdesk.backends.python.course import Course, Journal
 from frontdesk.backends.python.failures import failure
 from frontdesk.backends.python.hooks import called
 from frontdesk.backends.python.models import Models
 from frontdesk.errors import AgentNotFound, ConversationNotFound, EndpointNotFound, GatewayError
 from frontdesk.policies.structured import MEND, checked, repair
-from frontdesk.ports import Dropped, Kept, Outcome, Placement, Stretch, Threads
+from frontdesk.ports import Dropped, Kept, Outcome, Placement, Running, Stretch, Threads
 from frontdesk.turn import (
-    RANKS,
     Agent,
     Batch,
     Call,
     Format,
     Identity,
     Item,
+    Principal,
     Skill,
     StopReason,
     Thread,
     ToolRun,
     Turn,
     TurnFinished,
+    Usage,
 )
+
+if TYPE_CHECKING:
+    from frontdesk.backends.python.durable import Durable
 
 log = structlog.get_logger(__name__)
 
 FILES = frozenset({"text/*", "application/pdf"})
+DURABLE = "durable"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +70,10 @@ class State:
 
     def text(self) -> str:
         return json.dumps({"agent": self.agent, "pending": dict(self.pending or {}), "cut": self.cut})
+
+
+def is_durable(agent: Agent) -> bool:
+    return bool(agent.settings.get(DURABLE))
 
 
 def state_of(text: str) -> State:
@@ -79,13 +89,17 @@ class PythonBackend:
         *,
         name: str = "python",
         silence_seconds: float = 120.0,
+        durable_url: str = "sqlite://",
     ) -> None:
+        """`durable_url`: where the steps of durable turns are kept."""
         self._source = source
         self._threads = threads
         self._models = models
         self._name = name
         self._silence_seconds = silence_seconds
         self._since = int(time.time())
+        self._durable_url = durable_url
+        self._durable_turns: Durable | None = None
         self._cut: dict[str, Course] = {}  # turns that were cut short after something was done, until that is kept
 
     @property
@@ -95,6 +109,17 @@ class PythonBackend:
     async def start(self, services: Services) -> None:
         """Have the agents' skills at work. Raises AgentError if one cannot begin."""
         await self._source.start(services)
+        if any(agent.durable for agent in self._source.listed().values()):
+            await self._durable.start()
+
+    @property
+    def _durable(self) -> "Durable":
+        """Imported here: DBOS is needed by few."""
+        if self._durable_turns is None:
+            from frontdesk.backends.python.durable import Durable
+
+            self._durable_turns = Durable(self._durable_url, self._run, self.dropped)
+        return self._durable_turns
 
     # --- who there is ----------------------------------------------------------------------------------------------
 
@@ -121,10 +146,11 @@ class PythonBackend:
             skills=tuple(
                 Skill(tool.name, tool.definition.description or "")
                 for tool in agent.parts.tools
-                if tool.scope in RANKS[:2]
+                if Principal(scopes=frozenset({agent.scope})).holds(tool.scope)
             ),
             listed=listed,
             budgets=budgets_of(agent),
+            settings={DURABLE: True} if agent.durable else {},
         )
 
     @asynccontextmanager
@@ -163,9 +189,10 @@ class PythonBackend:
 
     def run(self, turn: Turn, placement: Placement) -> AsyncGenerator[Batch, None]:
         wanted = turn.options.format
+        answer = self._durable.run(turn, placement) if is_durable(placement.agent) else self._run(turn, placement)
         if wanted is None or wanted.enforced:
-            return self._run(turn, placement)
-        return checked(self._run(turn, placement), wanted, lambda text: self._mended(placement.agent, wanted, text))
+            return answer
+        return checked(answer, wanted, lambda text: self._mended(placement.agent, wanted, text))
 
     async def _mended(self, agent: Agent, wanted: Format, text: str) -> str:
         """An answer as it was wanted, by the agent's model alone: empty if that fails too."""
@@ -175,10 +202,12 @@ class PythonBackend:
             log.warning("an answer could not be made JSON", agent=agent.name, error=error.message)
             return ""
 
-    async def _run(self, turn: Turn, placement: Placement) -> AsyncGenerator[Batch, None]:
+    async def _run(
+        self, turn: Turn, placement: Placement, journal: Journal | None = None
+    ) -> AsyncGenerator[Batch, None]:
         """Raises GatewayError. What of a turn that was cut short is to stay, is stored before it is left."""
         async with AsyncExitStack() as held:
-            course = await self._course(turn, placement, held)
+            course = await self._course(turn, placement, held, journal)
             entered(course.context)
             hooks = course.agent.parts.hooks
             ended = False
@@ -194,7 +223,7 @@ class PythonBackend:
                 ended = True
                 yield (TurnFinished(stop, course.usage, mark=turn.id),)
             except BaseException as error:
-                if not ended:
+                if not ended and not (journal and journal.goes_on):
                     await self._cut_short(course, error)
                 if isinstance(error, GatewayError) or not isinstance(error, Exception):
                     raise
@@ -202,10 +231,11 @@ class PythonBackend:
                 tell(error, turn, course.agent)
                 raise ours from error
 
-    async def _course(self, turn: Turn, placement: Placement, held: AsyncExitStack) -> Course:
+    async def _course(self, turn: Turn, placement: Placement, held: AsyncExitStack, journal: Journal | None) -> Course:
         stretches = await self._threads.read(placement.thread.id)
         if stretches is None:
             raise ConversationNotFound("The conversation's history is not there any more.")
+        stretches = [each for each in stretches if each.turn != turn.id]  # it has begun anew
         state = state_of(stretches[-1].state if stretches else "")
         past = [message for each in stretches for message in history.messages_of(each.messages)]
         answers = bool(state.pending)
@@ -229,6 +259,7 @@ class PythonBackend:
             find=lambda name: self._found(name, held),
             silence_seconds=self._silence_seconds,
             overlay=placement.overlay,
+            journal=journal,
         )
 
     async def _held(self, name: str, held: AsyncExitStack) -> PythonAgent:
@@ -245,10 +276,15 @@ class PythonBackend:
 
     async def _keep(self, course: Course, placement: Placement, messages: Sequence[ModelMessage]) -> None:
         """A request that stands alone leaves nothing, unless it waits for the caller's answer."""
-        if placement.identity is Identity.STATELESS and not course.pending:
+        alone = placement.identity is Identity.STATELESS and not course.pending
+        if alone and not course.journal:
             return
         state = State(course.agent.name, course.pending).text() if course.pending else ""
         stretch = Stretch(course.turn.id, history.text_of(messages), state)
+        if course.journal:
+            course.journal.keep(stretch)
+        if alone:
+            return
         await self._threads.append(placement.thread.id, stretch)
 
     async def _cut_short(self, course: Course, error: BaseException) -> None:
@@ -264,24 +300,33 @@ class PythonBackend:
         return ""
 
     async def cancel(self, turn: Turn, placement: Placement) -> tuple[Item, ...]:
+        if is_durable(placement.agent):
+            await self._durable.cancel(turn.id)
         return await self.dropped(turn.id, placement)
 
     async def dropped(self, turn_id: str, placement: Placement) -> tuple[Item, ...]:
         """What was done stays in the thread; where nothing was, nothing stays."""
+        return () if await self._salvaged(turn_id, placement.thread) else placement.deliver
+
+    async def _salvaged(self, turn_id: str, thread: Thread) -> bool:
         course = self._cut.pop(turn_id, None)
         if course is None:
-            return placement.deliver
+            return False
         stretch = Stretch(turn_id, history.text_of(course.salvage()), State(cut=True).text())
-        await self._threads.append(placement.thread.id, stretch)
-        return ()
+        await self._threads.append(thread.id, stretch)
+        return True
 
     async def outcome(
         self, turn_id: str, agent: Agent, thread: Thread, run_id: str = "", call_ids: Collection[str] = ()
     ) -> Outcome:
         """Whoever asks knows that nobody is at work on it: its process is gone."""
-        stretch = await self._threads.find(thread.id, turn_id)
-        if stretch is None:
-            return Dropped()
+        stretch, broken = await self._threads.find(thread.id, turn_id), False
+        if stretch is None and is_durable(agent):
+            if await self._durable.resume(turn_id):
+                return Running()
+            stretch, broken = await self._durable.result(turn_id)
+        if stretch is None:  # of what broke off, some steps may have been done
+            return Kept((), StopReason.STOP, Usage(), complete=False) if broken else Dropped()
         state, messages = state_of(stretch.state), history.messages_of(stretch.messages)
         pending = state.pending or {}
         stop = StopReason.TOOL_CALLS if pending else history.stop_of(messages)
@@ -291,7 +336,9 @@ class PythonBackend:
         return Kept(reply, stop, history.usage_of(messages), complete=not state.cut, mark=turn_id)
 
     async def stop(self, turn_id: str, agent: Agent, thread: Thread, run_id: str = "") -> None:
-        return None
+        if is_durable(agent):
+            await self._durable.cancel(turn_id)
+            await self._salvaged(turn_id, thread)
 
     async def generate(self, agent: Agent, prompt: str) -> str:
         found = await self._source.find(agent.id)
@@ -305,9 +352,17 @@ class PythonBackend:
 
     async def sweep(self) -> int:
         await self._models.sweep()
-        return await self._threads.sweep()
+        forgotten = await self._durable_turns.sweep() if self._durable_turns else 0
+        return forgotten + await self._threads.sweep()
+
+    async def rest(self) -> None:
+        """This process ends: durable turns that are still at work here go on in another."""
+        if self._durable_turns:
+            await self._durable_turns.rest()
 
     async def aclose(self) -> None:
+        if self._durable_turns:
+            await self._durable_turns.aclose()
         await self._source.stop()
         await self._models.aclose()
 

@@ -4,19 +4,22 @@ Pydantic AI loops over the calls of the model and runs the agent's own tools. Wh
 which the caller has to run, a handoff, or the limit of steps.
 """
 
-from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass, field, replace
 from functools import cache
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 from pydantic_ai import Agent as Engine
+from pydantic_ai.agent import AbstractAgent
 from pydantic_ai.capabilities import AbstractCapability
 from pydantic_ai.exceptions import UsageLimitExceeded
 from pydantic_ai.messages import (
     FunctionToolResultEvent,
     ModelMessage,
     ModelResponse,
+    PartDeltaEvent,
+    PartStartEvent,
     ToolCallPart,
     ToolReturnPart,
 )
@@ -29,6 +32,7 @@ from pydantic_ai.usage import RunUsage, UsageLimits
 from pydantic_core import to_json
 
 from frontdesk.agents.agent import Agent
+from frontdesk.agents.authors import contained
 from frontdesk.agents.context import Context
 from frontdesk.agents.handoffs import Handoff
 from frontdesk.agents.hooks import AfterModelCall, BeforeModelCall, Chunk, HandingOver
@@ -37,6 +41,8 @@ from frontdesk.backends.python import history
 from frontdesk.backends.python.hooks import called
 from frontdesk.backends.python.silence import Silence
 from frontdesk.backends.python.toolset import (
+    UNBOUNDED,
+    Once,
     OwnTools,
     StepEnders,
     Without,
@@ -45,21 +51,51 @@ from frontdesk.backends.python.toolset import (
     transfers,
 )
 from frontdesk.backends.python.translate import Translator
+from frontdesk.errors import InvalidRequest
+from frontdesk.ports import Stretch
 from frontdesk.turn import Agent as Described
 from frontdesk.turn import (
     Batch,
     Event,
     StopReason,
     TextDelta,
+    ToolCallDelta,
     ToolRunFinished,
     Turn,
     Usage,
 )
 
+OUTPUT_CALL = "final_result"
+"""Pydantic AI's name for the call by which an agent gives its structured output."""
+
 NOBODY = "Nobody can approve of this call here."
+
+SPOKEN = (PartStartEvent, PartDeltaEvent)
 
 Lookup = Callable[[str], Awaitable[Agent | None]]
 """Finds an agent which a handoff names."""
+
+
+class Journal(Protocol):
+    """Keeps each step of a turn when it is done, so that the turn can go on in another process."""
+
+    @property
+    def once(self) -> Once: ...
+
+    @property
+    def goes_on(self) -> bool: ...
+
+    def engine(self, agent: Agent, model: Model) -> Engine[Any, Any]:
+        """One that keeps what the model answers. Raises AgentFailed for an agent that brings its own."""
+        ...
+
+    def begin(self, course: "Course") -> None:
+        """What the engine tells from here on is about this turn."""
+        ...
+
+    def tell(self, batch: Batch) -> None: ...
+
+    def keep(self, stretch: Stretch) -> None: ...
 
 
 @dataclass
@@ -77,6 +113,7 @@ class Course:
     find: Lookup
     silence_seconds: float
     overlay: str = ""
+    journal: Journal | None = None
     stop: StopReason | None = None
     pending: dict[str, str] = field(default_factory=dict[str, str])
     spoke: bool = False
@@ -102,17 +139,22 @@ class Course:
 
     async def batches(self) -> AsyncGenerator[Batch, None]:
         """What the agent says, but for the end of the turn. Raises what Pydantic AI raises, and GatewayError."""
-        translator = Translator({tool.name for tool in self.turn.tools})
+        if self.journal:
+            self.journal.begin(self)
         with Silence(self.silence_seconds) as self._silence:
             while self.stop is None:
-                async with aclosing(self._run(translator)) as run:
+                async with aclosing(self._run()) as run:
                     async for batch in run:
                         self.spoke = True
                         yield batch
 
-    async def _run(self, translator: Translator) -> AsyncGenerator[Batch, None]:
+    async def _run(self) -> AsyncGenerator[Batch, None]:
         """The turn of the agent who is at work, to its answer, or to what it cannot do alone."""
-        handoffs = transfers(self.agent.parts.handoffs, self.context, {tool.name for tool in self.turn.tools})
+        taken = {tool.name for tool in self.turn.tools}
+        handoffs = transfers(self.agent.parts.handoffs, self.context, taken)
+        self._translator = translator = Translator(taken)
+        # An answer that is itself a call leaves no other call of its step standing, and is known at its end.
+        translator.streams_calls = self.agent.engine is None or self.agent.engine.output_type is str
         async with AsyncExitStack() as stack:
             run = await self._begun(handoffs, stack)
             try:
@@ -128,7 +170,10 @@ class Course:
                             break
                         if not node.model_response.tool_calls:  # nothing more is to be heard of this step
                             continue
-                    async with node.stream(run.ctx) as stream, aclosing(self._heard(stream, translator)) as events:
+                    async with (
+                        node.stream(run.ctx) as stream,
+                        aclosing(self._heard(self._new(stream), translator)) as events,
+                    ):
                         async for event in events:
                             yield (event,)
             except UsageLimitExceeded:
@@ -136,23 +181,25 @@ class Course:
             finally:
                 self.messages = run.all_messages()
         if run.result:
-            for batch in await self._after(run.result.output, handoffs):
+            for batch in await self._after(run.result.output, handoffs, translator.shown):
                 yield batch
 
     async def _begun(self, handoffs: Mapping[str, Handoff], stack: AsyncExitStack) -> AgentRun[Any, Any]:
         agent, turn, context = self.agent, self.turn, self.context
-        engine, model = agent.engine or bare(), self.model(agent)
+        model = self.model(agent)
+        engine = self.journal.engine(agent, model) if self.journal else agent.engine or bare()
         context.agent = agent.name
         taken = {tool.name for tool in turn.tools}
         enders = [*callers(turn.tools), *(transfer_definition(name, each) for name, each in handoffs.items())]
         ours: list[AbstractToolset[Any]] = []  # an engine takes time for each, also where it is empty
         if agent.parts.has_tools:
-            ours.append(OwnTools(agent.parts, context, taken, self.outputs))
+            ours.append(OwnTools(agent.parts, context, taken, self.outputs, self._once))
         if enders:
             ours.append(StepEnders(enders))
         if agent.engine and taken:
             kept = [Without(each, taken) for each in engine.toolsets]
             stack.enter_context(engine.override(tools=[], toolsets=[*kept, *ours]))
+        check_names(engine, taken)
         return await stack.enter_async_context(
             engine.iter(
                 message_history=self.messages,
@@ -164,7 +211,7 @@ class Course:
                 usage=self._usage,
                 usage_limits=UsageLimits(request_limit=agent.max_steps),
                 toolsets=ours,
-                capabilities=[Watch(self)] if self._watched else [],
+                capabilities=[Watch(self)] if self._watched and not self.journal else [],
                 infer_name=False,
             )
         )
@@ -190,15 +237,33 @@ class Course:
             if said:
                 yield said
 
+    @property
+    def _once(self) -> Once | None:
+        return self.journal.once if self.journal else None
+
+    def _new(self, stream: AsyncIterable[Any]) -> AsyncIterable[Any]:
+        """What of a step has not been overheard."""
+        return (event async for event in stream if type(event) not in SPOKEN) if self.journal else stream
+
+    async def overhear(self, events: AsyncIterable[Any]) -> None:
+        """The model as it speaks. Where there is a journal, its whole answer is one step, and all is over after it."""
+        assert self.journal
+        spoken = (event async for event in events if type(event) in SPOKEN)
+        async with aclosing(self._heard(spoken, self._translator)) as heard:
+            async for event in heard:
+                self.spoke = True
+                self.journal.tell((event,))
+
     async def _instructions(self, agent: Agent) -> str:
         """The agent's own, what its prompts add for this caller, and what the caller says for this turn."""
         prompts = [each for each in agent.parts.prompts if self.context.principal.holds(each.scope)]
-        texts = [agent.instructions, *[await each.run(self.context) for each in prompts]]
+        with contained():
+            texts = [agent.instructions, *[await each.run(self.context) for each in prompts]]
         return "\n\n".join(text for text in (*texts, self.overlay) if text)
 
     # --- after a run -----------------------------------------------------------------------------------------------
 
-    async def _after(self, output: Any, handoffs: Mapping[str, Handoff]) -> Sequence[Batch]:
+    async def _after(self, output: Any, handoffs: Mapping[str, Handoff], shown: Collection[str]) -> Sequence[Batch]:
         """What a run has come to: an answer, calls that wait, or another agent to go on with."""
         if not isinstance(output, DeferredToolRequests):
             self.stop = history.stop_of(self.messages)
@@ -212,7 +277,9 @@ class Course:
             self.stop = StopReason.TOOL_CALLS
         for call in moves[1:]:
             self._answer(call, "The conversation was handed over to another agent in the same step.")
-        return await self._moved(moves[0], handoffs[moves[0].tool_name]) if moves else ()
+        unseen = [call for call in output.calls if call.tool_call_id in self.pending and call.tool_call_id not in shown]
+        moved = await self._moved(moves[0], handoffs[moves[0].tool_name]) if moves else ()
+        return [*([tuple(whole(call) for call in unseen)] if unseen else []), *moved]
 
     async def _moved(self, call: ToolCallPart, handoff: Handoff) -> Sequence[Batch]:
         said, failed = await self._hand_over(handoff)
@@ -256,7 +323,17 @@ class Course:
 @cache
 def bare() -> Engine[Any, str]:
     """The engine of all agents that bring none: whatever is theirs is handed to each run."""
-    return Engine(name="frontdesk")
+    return Engine(name="frontdesk", retries={"tools": UNBOUNDED})
+
+
+def check_names(engine: AbstractAgent[Any, Any], taken: Collection[str]) -> None:
+    """A plain agent's structured output comes by a call. Raises InvalidRequest if its name is a caller's tool's."""
+    if engine.output_type is not str and OUTPUT_CALL in taken:
+        raise InvalidRequest(
+            f"The name {OUTPUT_CALL!r} is that of the agent's own answer. Rename the tool.",
+            param="tools",
+            code="invalid_value",
+        )
 
 
 # --- what the engine calls ---------------------------------------------------------------------------------------
@@ -286,6 +363,10 @@ class Watch(AbstractCapability[Any]):
             request_context = replace(request_context, model_settings=wished)
         await course.may_call(request_context.model_settings)
         return request_context
+
+
+def whole(call: ToolCallPart) -> ToolCallDelta:
+    return ToolCallDelta(call.tool_call_id, call.tool_name, call.args_as_json_str())
 
 
 def wishes(agent: Agent, turn: Turn, model: Model) -> ModelSettings:

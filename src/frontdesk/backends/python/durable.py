@@ -6,6 +6,7 @@ no step that was done is done again. Whose turn it is to begin it anew is for th
 """
 
 import asyncio
+import logging
 import time
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Generator
@@ -19,13 +20,11 @@ from weakref import WeakKeyDictionary
 
 import structlog
 from dbos import DBOS, DBOSConfig, SetWorkflowID
-from dbos.error import DBOSException
 from pydantic_ai import Agent as Engine
 from pydantic_ai.capabilities import AbstractCapability
 from pydantic_ai.durable_exec.dbos import DBOSDurability
 from pydantic_ai.models import Model
 from pydantic_ai.tools import RunContext
-from sqlalchemy.exc import SQLAlchemyError
 
 from frontdesk import __version__
 from frontdesk.agents.agent import Agent
@@ -43,6 +42,9 @@ WORKFLOW = "frontdesk.turn"
 THREADS = 32
 KEPT_SECONDS = 24 * 3600.0
 """How long a workflow is kept. No turn takes so long, and its outcome is in the ledger after seconds."""
+
+LOG_LEVEL = "CRITICAL"
+"""Of DBOS: its lines hold what was said. What concerns a turn is told here."""
 
 LIVE = ("PENDING", "ENQUEUED")
 
@@ -107,7 +109,7 @@ class Relay:
 
 
 Run = Callable[[Turn, Placement, Journal], AsyncGenerator[Batch, None]]
-Leave = Callable[[Turn, Placement], Awaitable[object]]
+Leave = Callable[[str, Placement], Awaitable[object]]
 
 
 class Durable:
@@ -122,16 +124,25 @@ class Durable:
         self._leave = leave
         self._name = uuid.uuid4().hex  # else DBOS would begin anew, by itself, what may run in another process still
         self._up = False
+        self._starting = asyncio.Lock()
         self._relays: dict[str, Relay] = {}
         self._tasks: dict[str, asyncio.Task[Any]] = {}  # the turns at work in this process
         self._resumed: set[str] = set()
         self._engines: WeakKeyDictionary[Agent, Engine[Any, Any]] = WeakKeyDictionary()
         self.resting = False
 
-    def start(self) -> None:
+    async def start(self) -> None:
         """Open what is kept, if that has not been done. Raises StoreUnavailable, AgentError."""
-        if self._up:
-            return
+        async with self._starting:
+            if not self._up:
+                logging.getLogger("dbos").setLevel(LOG_LEVEL)
+                with unavailable():
+                    await asyncio.to_thread(DBOS.migrate, self._url)  # which may take its time
+                    self._launch()
+                self._up = True
+
+    def _launch(self) -> None:
+        """On the loop, for there the turns are to run."""
 
         @DBOS.workflow(name=WORKFLOW)
         async def turn(turn: Turn, placement: Placement) -> Stretch | None:
@@ -143,15 +154,13 @@ class Durable:
             executor_id=self._name,
             application_version=f"frontdesk-{__version__}",  # what another version has kept may not be understood
             max_executor_threads=THREADS,
-            log_level="CRITICAL",  # its lines hold what was said; what concerns a turn is told here
+            log_level=LOG_LEVEL,
         )
-        with unavailable():
-            DBOS(config=config)
-            if DBOS.executor_id != self._name:
-                raise AgentError("This process has a DBOS already. Durable agents need that of Frontdesk: make no other.")
-            DBOS.launch()
+        DBOS(config=config)
+        if DBOS.executor_id != self._name:
+            raise AgentError("This process has a DBOS already. Durable agents need that of Frontdesk: make no other.")
+        DBOS.launch()
         self._workflow = turn
-        self._up = True
 
     # --- a turn ----------------------------------------------------------------------------------------------------
 
@@ -160,7 +169,7 @@ class Durable:
         relay = self._relays[turn.id] = Relay(placement.hold)
         try:
             with unavailable(), SetWorkflowID(turn.id):
-                self.start()
+                await self.start()
                 await DBOS.start_workflow_async(self._workflow, turn, replace(placement, hold=None))
             async with aclosing(relay.batches()) as batches:
                 async for batch in batches:
@@ -185,7 +194,7 @@ class Durable:
             if not isinstance(error, Exception):
                 raise
             if not relay:
-                await self._leave(turn, placement)
+                await self._leave(turn.id, placement)
         finally:
             self._tasks.pop(turn.id, None)
         return journal.stretch
@@ -205,7 +214,7 @@ class Durable:
             task.cancel()
             await asyncio.wait([task])
         with unavailable():
-            self.start()
+            await self.start()
             await DBOS.cancel_workflow_async(turn_id)
 
     # --- after a crash ---------------------------------------------------------------------------------------------
@@ -218,7 +227,7 @@ class Durable:
         if turn_id in self._tasks:
             return True
         with unavailable():
-            self.start()
+            await self.start()
             status = await DBOS.get_workflow_status_async(turn_id)
             if status is None or status.status not in LIVE:
                 self._resumed.discard(turn_id)
@@ -235,7 +244,7 @@ class Durable:
     async def result(self, turn_id: str) -> tuple[Stretch | None, bool]:
         """What a turn that goes on no more has come to, and whether it was broken off. Raises StoreUnavailable."""
         with unavailable():
-            self.start()
+            await self.start()
             status = await DBOS.get_workflow_status_async(turn_id)
         if status is None:
             return None, False
@@ -290,6 +299,8 @@ def unavailable() -> Generator[None]:
     """Raises StoreUnavailable for what DBOS, or its database, raises."""
     try:
         yield
-    except (DBOSException, SQLAlchemyError, OSError) as error:
+    except (GatewayError, AgentError):
+        raise
+    except Exception as error:
         log.warning("DBOS failed", error=repr(error)[:500])
         raise StoreUnavailable("The store of durable turns cannot be used.") from error

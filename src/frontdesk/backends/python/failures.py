@@ -3,6 +3,8 @@
 What a provider says may hold keys, and prompts: only our own words are passed on, with the status it gave.
 """
 
+from json import JSONDecodeError
+
 from pydantic_ai.exceptions import (
     AgentRunError,
     ContentFilterError,
@@ -34,6 +36,9 @@ from frontdesk.errors import (
     ProviderRateLimited,
     ProviderTimeout,
 )
+
+CLIENTS = frozenset({"anthropic", "botocore", "google", "groq", "httpx", "httpx2", "mistralai", "openai"})
+"""The packages through which providers are asked: what they raise is about what they were told."""
 
 TRANSIENT = (ProviderRateLimited, ProviderTimeout, ProviderError)
 
@@ -76,6 +81,8 @@ def kind_of(error: Exception) -> GatewayError:
             return AgentFailed("The agent's model did not answer as it was asked to, and was given up.")
         case TimeoutError():
             return AgentTimeout("The agent gave no sign of work for too long, and was stopped.")
+        case _ if type(error).__module__.partition(".")[0] in CLIENTS or isinstance(error, JSONDecodeError):
+            return ProviderError("The agent's model provider sent what cannot be read.")
         case AgentRunError() | UserError():
             return AgentFailed("The agent's run failed. The gateway's log has the reason under this request id.")
         case _:

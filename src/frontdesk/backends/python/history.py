@@ -24,7 +24,7 @@ from pydantic_ai.messages import (
     UserContent,
     UserPromptPart,
 )
-from pydantic_core import to_json
+from pydantic_core import PydanticSerializationError, to_json
 
 from frontdesk.turn import (
     Content,
@@ -132,7 +132,31 @@ def parts_of(content: Iterable[Content]) -> list[Any]:
 def text_of(messages: Sequence[ModelMessage]) -> str:
     """As a thread keeps them: without the instructions, which are each turn's own."""
     kept = [replace(each, instructions=None) if isinstance(each, ModelRequest) else each for each in messages]
-    return ModelMessagesTypeAdapter.dump_json(kept).decode()
+    try:
+        return ModelMessagesTypeAdapter.dump_json(kept).decode()
+    except PydanticSerializationError:  # half a character, from a provider
+        return ModelMessagesTypeAdapter.dump_json([whole(each) for each in kept]).decode()
+
+
+def whole(message: ModelMessage) -> ModelMessage:
+    """The same with texts that UTF-8 can hold."""
+    if isinstance(message, ModelRequest):
+        return message
+    return replace(message, parts=[mended(part) for part in message.parts])
+
+
+def mended(part: ModelResponsePart) -> ModelResponsePart:
+    match part:
+        case TextPart(content=said) | ThinkingPart(content=said):
+            return replace(part, content=utf8(said))
+        case ToolCallPart(args=str(said)):
+            return replace(part, args=utf8(said))
+        case _:
+            return part
+
+
+def utf8(text: str) -> str:
+    return text.encode("utf-8", "replace").decode()
 
 
 def messages_of(text: str) -> list[ModelMessage]:

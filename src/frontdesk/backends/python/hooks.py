@@ -5,6 +5,7 @@ from typing import Any, TypeVar
 
 import structlog
 
+from frontdesk.agents.authors import contained
 from frontdesk.agents.hooks import Hook, Moment
 from frontdesk.errors import AgentFailed, GatewayError
 
@@ -18,7 +19,8 @@ async def called(hooks: Mapping[type[Moment], Sequence[Hook]], moment: M) -> M:
     AgentFailed."""
     for hook in hooks.get(type(moment), ()):
         try:
-            changed: Any = await hook.run(moment)
+            with contained():
+                changed: Any = await hook.run(moment)
         except Exception as error:
             if hook.on_error == "ignore":
                 log.warning("a hook failed", hook=name_of(hook), error=repr(error))

@@ -4,45 +4,60 @@ Whether a caller may use a tool is looked at when it is listed, and again when i
 """
 
 import asyncio
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import structlog
-from pydantic_ai.exceptions import ApprovalRequired, CallDeferred, ModelRetry, ToolFailed
+from pydantic_ai.exceptions import ApprovalRequired, ModelRetry, ToolFailed
 from pydantic_ai.messages import ToolReturnPart
 from pydantic_ai.tools import RunContext, ToolDefinition
 from pydantic_ai.toolsets import AbstractToolset, ExternalToolset, ToolsetTool
 
 from frontdesk.agents.agent import Parts
+from frontdesk.agents.authors import contained
 from frontdesk.agents.context import Context
 from frontdesk.agents.handoffs import Handoff
 from frontdesk.agents.hooks import AfterToolCall, BeforeToolCall
 from frontdesk.agents.tools import Tool
 from frontdesk.backends.python.hooks import called
+from frontdesk.backends.python.outputs import tellable
 from frontdesk.errors import GatewayError
 from frontdesk.turn import Tool as CallersTool
 
 log = structlog.get_logger(__name__)
 
+UNBOUNDED = 1_000_000
+"""What an engine allows of wrong calls: they end with the steps of the turn, and discard no answer."""
+
 MOST_SAID = 2000
 """Characters of an exception."""
+
+Once = Callable[[str, Callable[[], Awaitable[Any]]], Awaitable[Any]]
+"""Does something under a name, and keeps what it gave or raised: it is not done again when the turn begins anew."""
 
 
 class OwnTools(AbstractToolset[Any]):
     """The agent's own tools, as one caller may use them. `taken`: names which the caller's tools have in this turn.
 
     `outputs` are those of calls that have run, by their ids: what has had its effect is known, also where the step
-    was cut short.
+    was cut short. Where there is `once`, they run through it.
     """
 
     def __init__(
-        self, parts: Parts, context: Context, taken: Collection[str], outputs: dict[str, ToolReturnPart]
+        self,
+        parts: Parts,
+        context: Context,
+        taken: Collection[str],
+        outputs: dict[str, ToolReturnPart],
+        once: Once | None = None,
     ) -> None:
         self._parts = parts
         self._context = context
         self._taken = taken
         self._outputs = outputs
+        self._once = once
 
     @property
     def id(self) -> str | None:
@@ -58,7 +73,7 @@ class OwnTools(AbstractToolset[Any]):
     async def get_tools(self, ctx: RunContext[Any]) -> dict[str, ToolsetTool[Any]]:
         return {
             name: ToolsetTool(
-                toolset=self, tool_def=tool.definition, max_retries=tool.retries, args_validator=tool.validator
+                toolset=self, tool_def=tool.definition, max_retries=UNBOUNDED, args_validator=tool.validator
             )
             for name, tool in self._usable().items()
         }
@@ -70,15 +85,16 @@ class OwnTools(AbstractToolset[Any]):
         if own is None:
             raise ToolFailed(f"There is no tool {name!r} for this caller.")
         number = ctx.tool_call_id or ""
+        run = partial(self._run, own, number, tool_args, ctx.retry)
         try:
-            output = await self._run(own, number, tool_args)
+            output = await (self._once(name, run) if self._once else run())
         except ToolFailed as error:
             self._outputs[number] = ToolReturnPart(name, error.message, number, outcome="failed")
             raise
         self._outputs[number] = ToolReturnPart(name, output, number)
         return output
 
-    async def _run(self, tool: Tool, number: str, arguments: dict[str, Any]) -> Any:
+    async def _run(self, tool: Tool, number: str, arguments: dict[str, Any], retries: int) -> Any:
         """Raises ToolFailed, ModelRetry, GatewayError."""
         hooks = self._parts.hooks
         before = await called(hooks, BeforeToolCall(number, tool.name, arguments))
@@ -89,10 +105,15 @@ class OwnTools(AbstractToolset[Any]):
         limit = asyncio.timeout(tool.timeout_seconds)
         try:
             async with limit:
-                output = await tool.run(before.arguments)
+                with contained():
+                    output = tellable(await tool.run(before.arguments))
         except ToolFailed as error:
             failed = error
-        except (ModelRetry, GatewayError, CallDeferred, ApprovalRequired):
+        except ModelRetry as error:
+            if retries < tool.retries:
+                raise
+            failed = ToolFailed(error.message)
+        except (GatewayError, ApprovalRequired):
             raise
         except Exception as error:
             log.warning("a tool failed", tool=tool.name, error=repr(error)[:MOST_SAID])
@@ -101,7 +122,7 @@ class OwnTools(AbstractToolset[Any]):
         after = await called(hooks, AfterToolCall(number, tool.name, before.arguments, told, failed is not None))
         if failed:
             raise failed if after.output == failed.message else ToolFailed(str(after.output))
-        return after.output
+        return after.output if after.output is output else tellable(after.output)
 
 
 def what_of(error: Exception, tool: Tool, *, late: bool) -> str:

@@ -30,10 +30,13 @@ from frontdesk.turn import (
 
 class Translator:
     """One per turn. `callers` are the names of the tools which the caller runs: their calls go out as they are
-    written, those of the agent's own are shown when they run."""
+    written, unless `streams_calls` is put off. Those of the agent's own are shown when they run. `shown` are the ids of
+    the caller's calls that have gone out."""
 
     def __init__(self, callers: Collection[str]) -> None:
         self._callers = callers
+        self.streams_calls = True
+        self.shown: set[str] = set()
         self._step = 0
         self._parts: dict[int, str] = {}  # our ids of the parts of this step, by the engine's index
         self._calls: dict[int, tuple[str, str]] = {}  # the caller's calls: their ids and names
@@ -64,8 +67,9 @@ class Translator:
                 return TextDelta(text, self._parts[index])
             case ThinkingPart(content=text) if text:
                 return ReasoningDelta(text, self._parts[index])
-            case ToolCallPart(tool_name=name, tool_call_id=call_id) if name in self._callers:
+            case ToolCallPart(tool_name=name, tool_call_id=call_id) if self.streams_calls and name in self._callers:
                 self._calls[index] = (call_id, name)
+                self.shown.add(call_id)
                 return ToolCallDelta(call_id, name, fragment(part.args))
             case _:
                 return None

@@ -1,0 +1,235 @@
+"""Durable agents: their turns survive the process, and are otherwise like those of any other agent."""
+
+import asyncio
+import signal
+import sqlite3
+import uuid
+from collections.abc import AsyncGenerator, Generator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import openai
+import pydantic_ai
+import pytest
+from openai import AsyncOpenAI
+
+from frontdesk import Agent
+from frontdesk.agents.errors import AgentError
+from frontdesk.testing import ScriptedModel
+from tests.backends.python.durable_cast import MODEL, do, done
+from tests.backends.python.serving import WEATHER, Asking, calls_of, serving
+from tests.backends.python.test_tools import results_in
+from tests.faults.asking import create
+from tests.faults.process import Process
+from tests.faults.process import serving as in_a_process
+from tests.faults.watch import eventually
+from tests.served import Served
+
+AGENTS = "tests.backends.python.durable_cast:agents"
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Generator[Path]:
+    folder = tmp_path_factory.mktemp("done")
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("DURABLE_FOLDER", str(folder))
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def gateway(folder: Path, model: ScriptedModel, tmp_path_factory: pytest.TempPathFactory) -> Generator[Served]:
+    with serving(tmp_path_factory.mktemp("gateway"), model, agents=(AGENTS,)) as running:
+        yield running
+
+
+# --- like any other agent ------------------------------------------------------------------------------------------
+
+
+async def test_a_durable_turn_runs_tools_and_goes_on_in_its_conversation(asking: Asking) -> None:
+    one, two = asking.said(f'@call note {{"text": "{asking.marker}"}}\n@then\n@say One.'), asking.said("@say Two.")
+    answer = await asking("clerk", [one])
+    assert answer.choices[0].message.content == "One."
+    assert answer.usage
+    assert answer.usage.prompt_tokens > 0
+    assert len(done(asking.marker)) == 1
+    said = {"role": "assistant", "content": "One."}
+    assert (await asking.message("clerk", [one, said, two])).content == "Two."
+    assert results_in(asking.calls[-1].messages) == [f"noted {asking.marker}"]
+
+
+async def test_words_are_heard_as_the_model_speaks_them(asking: Asking) -> None:
+    said = asking.said("@pace 0.05\n@long 60")
+    async with asking.gateway.client() as client:
+        stream = await create(client, model="clerk", messages=[said], stream=True)
+        texts: list[str] = [
+            text async for chunk in stream if chunk.choices and (text := chunk.choices[0].delta.content)
+        ]
+    assert len(texts) > 10
+
+
+async def test_the_callers_tools_and_its_own_mix(asking: Asking) -> None:
+    script = f'@call note {{"text": "{asking.marker}"}}\n@call get_weather {{"city": "Oslo"}}\n@then\n@say It rains.'
+    first = await asking("clerk", [asking.said(script)], tools=[WEATHER])
+    (call,) = calls_of(first)
+    told: list[Any] = [asking.said(script), first.choices[0].message.model_dump(exclude_none=True)]
+    told.append({"role": "tool", "tool_call_id": call.id, "content": "rain"})
+    assert (await asking.message("clerk", told, tools=[WEATHER])).content == "It rains."
+    assert results_in(asking.calls[-1].messages) == [f"noted {asking.marker}", "rain"]
+    assert len(done(asking.marker)) == 1
+
+
+async def test_whoever_is_handed_the_turn_is_durable_too(asking: Asking) -> None:
+    script = f'@call transfer_to_archivist\n@then\n@call note {{"text": "{asking.marker}"}}\n@then\n@say Kept.'
+    assert (await asking.message("clerk", script)).content == "Kept."
+    assert len(done(asking.marker)) == 1
+
+
+async def test_who_brings_an_engine_cannot_be_handed_a_durable_turn(asking: Asking) -> None:
+    with pytest.raises(openai.APIError, match="engine of its own"):
+        await asking("clerk", "@call transfer_to_plain\n@then\n@say no")
+
+
+async def test_a_form_of_answer_is_kept_to(asking: Asking) -> None:
+    schema = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
+    asked = {"type": "json_schema", "json_schema": {"name": "n", "schema": schema, "strict": True}}
+    answer = await asking.message("clerk", '@say {"n": 1}', response_format=asked)
+    assert answer.content == '{"n": 1}'
+    assert asking.calls[0].body["response_format"]["type"] == "json_schema"
+
+
+async def test_a_provider_that_fails_is_told_with_its_status(asking: Asking) -> None:
+    with pytest.raises(openai.RateLimitError):
+        await asking("clerk", "@fail 429")
+
+
+async def test_a_tool_that_fails_is_told_to_the_model(asking: Asking) -> None:
+    assert (await asking.message("clerk", "@call broken\n@then\n@say I see.")).content == "I see."
+    assert "it cannot be had" in results_in(asking.calls[-1].messages)[0]
+
+
+async def test_a_turn_whose_client_has_left_is_stopped_and_what_was_done_is_known(
+    gateway: Served, model: ScriptedModel, marker: str
+) -> None:
+    async with gateway.client() as client:
+        pin = {"x-frontdesk-conversation": marker}
+        script = f'@call note {{"text": "{marker}"}}\n@then\n@call wait_for {{"text": "{marker}"}}\n@then\n@say no'
+        task = asyncio.create_task(said(client, script, pin))
+        await eventually(lambda: bool(done(f"waiting-{marker}")))
+        task.cancel()
+        assert await said(client, f"@say Next.\n{marker}", pin) == "Next."
+    told = results_in(model.requests_with(marker)[-1].messages)
+    assert told[0] == f"noted {marker}"
+    assert "cut short" in told[1]
+
+
+# --- and unlike any other ------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def process(folder: Path, model: ScriptedModel) -> Generator[Process]:
+    with in_a_process(
+        folder,
+        "",
+        FRONTDESK_AGENTS=AGENTS,
+        FRONTDESK_PROVIDERS=f'{{"openai": {{"base_url": "{model.base_url}", "api_key": "sk-scripted"}}}}',
+        PYTHONPATH=str(ROOT),
+    ) as running:
+        yield running
+
+
+@asynccontextmanager
+async def client_of(running: Process) -> AsyncGenerator[AsyncOpenAI]:
+    async with AsyncOpenAI(base_url=f"{running.url}/v1", api_key="none", max_retries=0, timeout=90) as client:
+        yield client
+
+
+async def said(client: AsyncOpenAI, script: str, headers: dict[str, str], model: str = "clerk") -> str | None:
+    messages: list[Any] = [{"role": "user", "content": script}]
+    done = await client.chat.completions.create(model=model, messages=messages, extra_headers=headers)
+    return done.choices[0].message.content
+
+
+async def test_a_killed_turn_goes_on_in_the_next_process_without_doing_anything_again(
+    model: ScriptedModel, tmp_path: Path
+) -> None:
+    """Two turns: one in a conversation, one that stands alone. Both have run a tool, and wait in the next."""
+    turns = {name: f"{name}-{uuid.uuid4().hex[:8]}" for name in ("clerk", "clerk:stateless")}
+    scripts = {
+        name: f'@call note {{"text": "{mark}"}}\n@then\n@call wait_for {{"text": "{mark}"}}\n@then\n@say {mark} done.'
+        for name, mark in turns.items()
+    }
+    async with AsyncExitStack() as stack:
+        with process(tmp_path, model) as first:
+            client = await stack.enter_async_context(client_of(first))
+            begun = [
+                asyncio.create_task(said(client, scripts[name], {"idempotency-key": mark}, name))
+                for name, mark in turns.items()
+            ]
+            for mark in turns.values():
+                await eventually(lambda mark=mark: bool(done(f"waiting-{mark}")), lambda: first.text)
+            first.popen.send_signal(signal.SIGKILL)
+            for failed in await asyncio.gather(*begun, return_exceptions=True):
+                assert isinstance(failed, openai.APIConnectionError)
+
+        with process(tmp_path, model) as second:
+            client = await stack.enter_async_context(client_of(second))
+            again = [
+                asyncio.create_task(said(client, scripts[name], {"idempotency-key": mark}, name))
+                for name, mark in turns.items()
+            ]
+            for mark in turns.values():
+                do(f"there-{mark}")
+            assert await asyncio.gather(*again) == [f"{mark} done." for mark in turns.values()]
+            for name, mark in turns.items():
+                assert len(done(mark)) == 1, "a tool that has run is not run again"
+                assert len(done(f"waiting-{mark}")) == 2, "one that was cut off is"
+                calls = model.requests_with(mark)
+                assert len(calls) == 3, "nor is the model asked again what it has answered"
+                assert results_in(calls[-1].messages) == [f"noted {mark}", f"{mark} is there"]
+                assert await said(client, scripts[name], {"idempotency-key": mark}, name) == f"{mark} done."
+                assert len(model.requests_with(mark)) == 3
+            mark = turns["clerk"]
+            messages: list[Any] = [
+                {"role": "user", "content": scripts["clerk"]},
+                {"role": "assistant", "content": f"{mark} done."},
+                {"role": "user", "content": "@say And on."},
+            ]
+            on = await client.chat.completions.create(model="clerk", messages=messages)
+            assert on.choices[0].message.content == "And on."
+            assert results_in(model.requests[-1].messages) == [f"noted {mark}", f"{mark} is there"]
+
+
+@pytest.mark.parametrize("version", ["the same", "another"])
+async def test_a_process_that_is_told_to_stop_hands_its_background_turns_on(
+    model: ScriptedModel, tmp_path: Path, version: str
+) -> None:
+    """To a process of another version of Frontdesk it cannot: the turn has broken off, and is not begun anew."""
+    mark = uuid.uuid4().hex
+    script = f'@call note {{"text": "{mark}"}}\n@then\n@call wait_for {{"text": "{mark}"}}\n@then\n@say {mark} done.'
+    with process(tmp_path, model) as first:
+        async with client_of(first) as client:
+            begun = await client.responses.create(model="clerk", input=script, background=True)
+            await eventually(lambda: bool(done(f"waiting-{mark}")), lambda: first.text)
+        first.popen.send_signal(signal.SIGTERM)
+        assert await asyncio.to_thread(first.popen.wait, 30) == -signal.SIGTERM, first.text
+    if version == "another":
+        with sqlite3.connect(tmp_path / "durable.db") as store:
+            store.execute("UPDATE workflow_status SET application_version = 'frontdesk-0'")
+        store.close()
+    do(f"there-{mark}")
+    with process(tmp_path, model) as second:
+        async with client_of(second) as client:
+            while (told := await client.responses.retrieve(begun.id)).status in ("queued", "in_progress"):
+                await asyncio.sleep(0.1)
+    assert len(done(mark)) == 1
+    if version == "another":
+        assert (told.status, len(done(f"waiting-{mark}"))) == ("failed", 1)
+    else:
+        assert (told.status, told.output_text) == ("completed", f"{mark} done.")
+
+
+def test_an_engine_cannot_be_made_durable_from_outside() -> None:
+    with pytest.raises(AgentError, match="cannot be durable with an engine of its own"):
+        Agent("x", model=MODEL, engine=pydantic_ai.Agent(), durable=True)
