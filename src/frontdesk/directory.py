@@ -22,7 +22,7 @@ UNKNOWN_SECONDS = 1.0
 
 MAX_UNKNOWN = 1000
 MAX_NAME_CHARACTERS = 512
-MAX_LOOK_UPS = 10  # at the same time
+MAX_LOOK_UPS = 100  # at the same time
 
 MODES: Mapping[str, Mode] = {":stateless": "stateless", ":single": "single"}
 

@@ -174,9 +174,9 @@ async def test_a_priced_tool_is_paid_for_each_run_and_does_not_run_unpaid(desk: 
     one = ("python/scout/agent-day", "python/scout")
     dear = 2 * (2_500 + 1_000)
     assert await desk.books() == {one: (40_000 + dear, 0)}
-    assert await desk.ask("scout", f"@usage 0 0\n{call * 5}@then\n@say Never.") == "insufficient_budget"
+    assert await desk.ask("scout", f"@usage 4 0\n{call * 5}@then\n@say Never.") == "insufficient_budget"
     assert runs[desk.marker] <= 4, "a step that fails stops its other tools, perhaps before they have begun"
-    assert await desk.books() == {one: (80_000 + dear, 0)}
+    assert await desk.books() == {one: (80_000 + dear + 10, 0)}
 
 
 async def test_many_turns_of_one_agent_never_overdraw(desk: Desk) -> None:

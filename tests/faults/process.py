@@ -37,7 +37,7 @@ class Process:
 
     def wait_until_up(self) -> None:
         until(lambda: self.url or self.popen.poll() is not None, lambda: self.text)
-        with httpx.Client(transport=httpx.HTTPTransport(retries=20)) as client:
+        with httpx.Client(transport=httpx.HTTPTransport(retries=20), timeout=30) as client:
             until(lambda: client.get(f"{self.url}/health/ready").status_code == 200, lambda: self.text)
 
 

@@ -31,9 +31,11 @@ from frontdesk.backends.python.course import Course, Journal
 from frontdesk.backends.python.failures import failure
 from frontdesk.backends.python.hooks import called
 from frontdesk.backends.python.models import Models
+from frontdesk.directory import may_use
 from frontdesk.errors import AgentNotFound, ConversationNotFound, EndpointNotFound, GatewayError
 from frontdesk.policies.structured import MEND, checked, repair
 from frontdesk.ports import Dropped, Kept, Outcome, Placement, Running, Stretch, Threads
+from frontdesk.scopes import refusal
 from frontdesk.turn import (
     Agent,
     Batch,
@@ -45,6 +47,7 @@ from frontdesk.turn import (
     Skill,
     StopReason,
     Thread,
+    ToolResult,
     ToolRun,
     Turn,
     TurnFinished,
@@ -178,9 +181,14 @@ class PythonBackend:
         await self._threads.delete(thread.id)
 
     async def calls(self, agent: Agent, thread: Thread) -> Sequence[Call]:
-        stretches = await self._threads.read(thread.id)
-        waiting = state_of(stretches[-1].state).pending if stretches else None
-        return [Call(call_id, name, pending=True) for call_id, name in (waiting or {}).items()]
+        """All that were ever made there: those that wait, at the end of it, and those that were answered since."""
+        stretches = await self._threads.read(thread.id) or ()
+        last = stretches[-1].turn if stretches else ""
+        return [
+            Call(call_id, name, pending=stretch.turn == last)
+            for stretch in reversed(stretches)
+            for call_id, name in (state_of(stretch.state).pending or {}).items()
+        ]
 
     async def awaiting(self, agent: Agent, thread: Thread) -> Sequence[ToolRun]:
         return ()
@@ -208,7 +216,6 @@ class PythonBackend:
         """Raises GatewayError. What of a turn that was cut short is to stay, is stored before it is left."""
         async with AsyncExitStack() as held:
             course = await self._course(turn, placement, held, journal)
-            entered(course.context)
             hooks = course.agent.parts.hooks
             ended = False
             try:
@@ -238,13 +245,20 @@ class PythonBackend:
         stretches = [each for each in stretches if each.turn != turn.id]  # it has begun anew
         state = state_of(stretches[-1].state if stretches else "")
         past = [message for each in stretches for message in history.messages_of(each.messages)]
-        answers = bool(state.pending)
+        pending = state.pending or {}
+        answers = any(isinstance(item, ToolResult) and item.call_id in pending for item in placement.deliver)
         agent = await self._held(state.agent if answers and state.agent else placement.agent.id, held)
+        self._check(agent, turn.principal)
         context = Context(agent.name, turn, placement.thread.id, hold=placement.hold)
-        incoming = await called(agent.parts.hooks, Incoming(placement.deliver))
+        entered(context)
+        try:
+            incoming = await called(agent.parts.hooks, Incoming(placement.deliver))
+        except GatewayError as error:
+            await failed(agent, turn, error)
+            raise
         new = history.told(
             incoming.items,
-            state.pending or {},
+            pending,
             instructions=placement.instructions,
             closing=placement.closing,
         )
@@ -268,6 +282,12 @@ class PythonBackend:
             raise AgentNotFound(f"There is no agent {name[:200]!r} here any more.", param="model")
         return found
 
+    def _check(self, agent: PythonAgent, who: Principal) -> None:
+        """Once more: a listing may be older than the agent, and calls that wait may be another agent's. Raises
+        Forbidden, and Unauthenticated where a key is needed."""
+        if not may_use(who, self._described(agent.name, agent)):
+            raise refusal(agent.scope, who, f"The agent {agent.name!r}")
+
     async def _found(self, name: str, held: AsyncExitStack) -> PythonAgent | None:
         found = await self._source.find(name)
         if found:
@@ -289,12 +309,9 @@ class PythonBackend:
 
     async def _cut_short(self, course: Course, error: BaseException) -> None:
         """What it leaves is kept when that is asked for: until then whoever has cut it short may do so again."""
-        if course.outputs:
+        if course.acted:
             self._cut[course.turn.id] = course
-        try:
-            await called(course.agent.parts.hooks, Failure(error))
-        except GatewayError as failed:  # the turn has failed already
-            log.warning("a hook failed", turn=course.turn.id, error=failed.message)
+        await failed(course.agent, course.turn, error)
 
     def run_id(self, turn_id: str) -> str:
         return ""
@@ -365,6 +382,14 @@ class PythonBackend:
             await self._durable_turns.aclose()
         await self._source.stop()
         await self._models.aclose()
+
+
+async def failed(agent: PythonAgent, turn: Turn, error: BaseException) -> None:
+    """Tells the agent's hooks. One of these that fails too changes nothing."""
+    try:
+        await called(agent.parts.hooks, Failure(error))
+    except GatewayError as another:
+        log.warning("a hook failed", turn=turn.id, error=another.message)
 
 
 def tell(error: Exception, turn: Turn, agent: PythonAgent) -> None:

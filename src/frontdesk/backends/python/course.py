@@ -44,6 +44,7 @@ from frontdesk.backends.python.toolset import (
     UNBOUNDED,
     Once,
     OwnTools,
+    Ran,
     StepEnders,
     Without,
     callers,
@@ -51,7 +52,9 @@ from frontdesk.backends.python.toolset import (
     transfers,
 )
 from frontdesk.backends.python.translate import Translator
+from frontdesk.directory import may_use
 from frontdesk.errors import InvalidRequest
+from frontdesk.policies.budgets import tokens_of
 from frontdesk.ports import Stretch
 from frontdesk.turn import Agent as Described
 from frontdesk.turn import (
@@ -117,9 +120,11 @@ class Course:
     stop: StopReason | None = None
     pending: dict[str, str] = field(default_factory=dict[str, str])
     spoke: bool = False
-    outputs: dict[str, ToolReturnPart] = field(default_factory=dict[str, ToolReturnPart])  # what its own tools gave
+    begun: set[str] = field(default_factory=set[str])  # the calls of its own tools
+    outputs: dict[str, ToolReturnPart] = field(default_factory=dict[str, ToolReturnPart])  # what they gave
     _usage: RunUsage = field(default_factory=RunUsage)
     _told: int = 0  # tokens of the conversation, as of the last call of the model
+    _asked: int = 0  # … and about as many as it was last called with
 
     # --- what there is to keep -------------------------------------------------------------------------------------
 
@@ -129,7 +134,12 @@ class Course:
 
     def salvage(self) -> Sequence[ModelMessage]:
         """What of a turn that was cut short is to stay: its steps up to the last one in which something was done."""
-        return history.closed(self.new, self.outputs) if self.outputs else ()
+        return history.closed(self.new, self.outputs) if self.acted else ()
+
+    @property
+    def acted(self) -> bool:
+        """Whether a tool of the agent's own has run, or has begun to."""
+        return bool(self.outputs or self.begun)
 
     @property
     def usage(self) -> Usage:
@@ -193,7 +203,7 @@ class Course:
         enders = [*callers(turn.tools), *(transfer_definition(name, each) for name, each in handoffs.items())]
         ours: list[AbstractToolset[Any]] = []  # an engine takes time for each, also where it is empty
         if agent.parts.has_tools:
-            ours.append(OwnTools(agent.parts, context, taken, self.outputs, self._once))
+            ours.append(OwnTools(agent.parts, context, taken, Ran(self.begun, self.outputs), self._once))
         if enders:
             ours.append(StepEnders(enders))
         if agent.engine and taken:
@@ -295,7 +305,7 @@ class Course:
         target = await self.find(handoff.name) if isinstance(handoff.target, str) else handoff.target
         if target is None:
             return f"There is no agent {handoff.name!r} to hand over to.", True
-        if not self.context.principal.holds(target.scope) or not self.context.principal.may_use(target.name):
+        if not may_use(self.context.principal, self.described(target)):
             return f"This caller may not use {handoff.name!r}.", True
         await called(self.agent.parts.hooks, HandingOver(self.agent.name, target.name))
         if hold := self.context.hold:
@@ -305,17 +315,21 @@ class Course:
 
     # --- what it spends --------------------------------------------------------------------------------------------
 
-    async def may_call(self, wished: ModelSettings | None) -> None:
+    async def may_call(self, request: ModelRequestContext) -> None:
         """The model is about to be called. Raises InsufficientBudget."""
         if hold := self.context.hold:
-            most = (wished or {}).get("max_tokens")
-            await hold.call_model(self.described(self.agent).model, self._told, most)
+            most = (request.model_settings or {}).get("max_tokens")
+            tools = (len(str(tool.parameters_json_schema)) for tool in request.model_request_parameters.function_tools)
+            self._asked = max(self._told, tokens_of([*history.sizes(request.messages), *tools]))
+            await hold.call_model(self.described(self.agent).model, self._asked, most)
 
     async def _has_called(self, response: ModelResponse, usage: RunUsage) -> None:
         self.context.usage = usage_of(usage)
         await called(self.agent.parts.hooks, AfterModelCall(response, self.context.usage))
         if hold := self.context.hold:
             used = history.usage_of([response])
+            if not used.input_tokens + used.output_tokens:  # many servers tell none: it is not free for that
+                used = Usage(self._asked, tokens_of(history.sizes([response])))
             self._told = used.input_tokens + used.output_tokens
             hold.used(self.described(self.agent).model, used)
 
@@ -361,7 +375,7 @@ class Watch(AbstractCapability[Any]):
             choice = ModelSettings(tool_choice=[tool.name for tool in course.turn.tools])
             wished = cast("ModelSettings", {**(request_context.model_settings or {}), **choice})
             request_context = replace(request_context, model_settings=wished)
-        await course.may_call(request_context.model_settings)
+        await course.may_call(request_context)
         return request_context
 
 

@@ -4,9 +4,9 @@ A thread is a list of messages that a model can be sent as it stands: each call 
 for those which wait for the caller.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 from pydantic_ai.messages import (
     BinaryContent,
@@ -42,6 +42,9 @@ from frontdesk.turn import (
     Usage,
     unanswered,
 )
+
+PICTURE = 4_000
+"""What a picture or a document counts, in characters."""
 
 INTERRUPTED = "This call was cut short; whether it has had an effect is not known."
 
@@ -219,6 +222,33 @@ def part_of(part: ModelResponsePart, waiting: set[str], outputs: Mapping[str, To
 def output_text(content: Any) -> str:
     """What a tool gave, as its caller may be shown it."""
     return content if isinstance(content, str) else to_json(content, fallback=str).decode()
+
+
+def sizes(messages: Iterable[ModelMessage]) -> Iterator[int]:
+    """The characters of each part, and of the instructions with which a request was sent."""
+    for message in messages:
+        if isinstance(message, ModelRequest) and message.instructions:
+            yield len(message.instructions)
+        for part in message.parts:
+            match part:
+                case TextPart(content=text) | ThinkingPart(content=text) | SystemPromptPart(content=text):
+                    yield len(text)
+                case ToolCallPart():
+                    yield len(part.tool_name) + len(part.args_as_json_str())
+                case UserPromptPart(content=content):
+                    yield sum(len(each) if isinstance(each, str) else PICTURE for each in listed(content))
+                case ToolReturnPart(content=content):
+                    yield sum(len(output_text(each)) if is_plain(each) else PICTURE for each in listed(content))
+                case _:
+                    pass
+
+
+def listed(content: Any) -> Sequence[Any]:
+    return cast("Sequence[Any]", content) if isinstance(content, list | tuple) else (content,)
+
+
+def is_plain(content: Any) -> bool:
+    return not isinstance(content, BinaryContent)
 
 
 def usage_of(messages: Sequence[ModelMessage]) -> Usage:

@@ -4,6 +4,7 @@ Whether a caller may use a tool is looked at when it is listed, and again when i
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -31,6 +32,9 @@ log = structlog.get_logger(__name__)
 UNBOUNDED = 1_000_000
 """What an engine allows of wrong calls: they end with the steps of the turn, and discard no answer."""
 
+MOST_CALLS = 128
+"""In one step."""
+
 MOST_SAID = 2000
 """Characters of an exception."""
 
@@ -38,11 +42,19 @@ Once = Callable[[str, Callable[[], Awaitable[Any]]], Awaitable[Any]]
 """Does something under a name, and keeps what it gave or raised: it is not done again when the turn begins anew."""
 
 
+@dataclass(frozen=True)
+class Ran:
+    """The calls of the agent's own tools in a turn, by their ids: which have begun, and what they gave. So what has had
+    its effect is known, also where the step was cut short."""
+
+    begun: set[str]
+    outputs: dict[str, ToolReturnPart]
+
+
 class OwnTools(AbstractToolset[Any]):
     """The agent's own tools, as one caller may use them. `taken`: names which the caller's tools have in this turn.
 
-    `outputs` are those of calls that have run, by their ids: what has had its effect is known, also where the step
-    was cut short. Where there is `once`, they run through it.
+    Where there is `once`, they run through it.
     """
 
     def __init__(
@@ -50,14 +62,15 @@ class OwnTools(AbstractToolset[Any]):
         parts: Parts,
         context: Context,
         taken: Collection[str],
-        outputs: dict[str, ToolReturnPart],
+        ran: Ran,
         once: Once | None = None,
     ) -> None:
         self._parts = parts
         self._context = context
         self._taken = taken
-        self._outputs = outputs
+        self._ran = ran
         self._once = once
+        self._in_step: Counter[int] = Counter()
 
     @property
     def id(self) -> str | None:
@@ -85,13 +98,17 @@ class OwnTools(AbstractToolset[Any]):
         if own is None:
             raise ToolFailed(f"There is no tool {name!r} for this caller.")
         number = ctx.tool_call_id or ""
+        self._in_step[ctx.run_step] += 1
+        if self._in_step[ctx.run_step] > MOST_CALLS:
+            raise ToolFailed(f"No more than {MOST_CALLS} calls are run in one step.")
+        self._ran.begun.add(number)
         run = partial(self._run, own, number, tool_args, ctx.retry)
         try:
             output = await (self._once(name, run) if self._once else run())
         except ToolFailed as error:
-            self._outputs[number] = ToolReturnPart(name, error.message, number, outcome="failed")
+            self._ran.outputs[number] = ToolReturnPart(name, error.message, number, outcome="failed")
             raise
-        self._outputs[number] = ToolReturnPart(name, output, number)
+        self._ran.outputs[number] = ToolReturnPart(name, output, number)
         return output
 
     async def _run(self, tool: Tool, number: str, arguments: dict[str, Any], retries: int) -> Any:
