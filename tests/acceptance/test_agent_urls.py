@@ -6,11 +6,13 @@ import pytest
 
 from tests.acceptance.talking import Talk
 from tests.protocols.chat_completions.asking import function
+from tests.requirements import requirement
 from tests.served import Served
 
 
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("prefix", ["/v1", ""])
+@requirement("python.paths")
 async def test_a_tool_of_the_callers_by_an_agents_own_url(
     gateway: Served, milo: str, marker: str, prefix: str, stream: bool
 ) -> None:

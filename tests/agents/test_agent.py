@@ -12,6 +12,7 @@ from frontdesk.agents.agent import check_scopes, reachable
 from frontdesk.agents.errors import AgentError
 from frontdesk.agents.hooks import Chunk
 from frontdesk.agents.tools import Tool
+from tests.requirements import requirement
 
 MODEL = "scripted/x"
 
@@ -96,6 +97,7 @@ def agent_of(given: dict[str, Any]) -> Agent:
 # --- put together --------------------------------------------------------------------------------------------------
 
 
+@requirement("python.write")
 def test_an_agent_of_functions() -> None:
     agent = Agent(
         "weather", model=MODEL, tools=[forecast, ping], prompts=[brief], skills=[Notes()], handoffs=["billing"]
@@ -108,6 +110,7 @@ def test_an_agent_of_functions() -> None:
     assert agent.scope == "user"
 
 
+@requirement("python.write")
 def test_an_agent_of_a_class_finds_its_decorated_methods_and_inherited_ones() -> None:
     agent = Storms()
     assert names(agent.parts.tools) == ["forecast", "warn", "note"]
@@ -374,6 +377,7 @@ class Costly(Skill):
         ({"handoffs": [Agent("b", model=MODEL, scope=ODD)]}, "The agent b"),
     ],
 )
+@requirement("python.scopes.unknown")
 def test_a_scope_that_is_not_known_is_refused_and_one_that_is_known_is_not(given: dict[str, Any], what: str) -> None:
     agent = Agent("a", model=MODEL, **given)
     with pytest.raises(AgentError, match=f"{what} asks for the scope 'premium', which is not known"):

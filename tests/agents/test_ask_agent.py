@@ -30,6 +30,7 @@ from tests.agents.on_http import on_http
 from tests.faults.fake import FakeLetta, fake_letta
 from tests.faults.watch import eventually
 from tests.protocols.conftest import marker
+from tests.requirements import requirement
 from tests.served import Served, served
 
 __all__ = ["marker"]
@@ -112,6 +113,7 @@ def table(house: Served, model: ScriptedModel, marker: str) -> Table:
 # --- at one desk -------------------------------------------------------------------------------------------------
 
 
+@requirement("python.ask")
 async def test_another_agent_is_asked_and_its_answer_is_the_tools_result(table: Table) -> None:
     assert await table.say("alice", table.asks("bob", "@say I am Bob.")) == "Tool results: I am Bob."
     (asked,) = table.calls_of("bob")
@@ -119,6 +121,7 @@ async def test_another_agent_is_asked_and_its_answer_is_the_tools_result(table: 
     assert asked.tool_names == ["ask_agent"]
 
 
+@requirement("python.ask")
 async def test_an_agent_of_letta_is_asked_like_any_other(table: Table, letta: FakeLetta) -> None:
     said = await table.say("alice", table.asks("Milo", "How are you?"))
     assert said.startswith("Tool results: You said: How are you?")
@@ -198,6 +201,7 @@ async def test_many_at_once_each_hear_their_own_answer(table: Table) -> None:
 # --- bounds ------------------------------------------------------------------------------------------------------
 
 
+@requirement("python.ask.bounds")
 async def test_a_question_goes_through_so_many_agents_and_no_further(table: Table) -> None:
     script = table.asks("bob", table.asks("carol", table.asks("dan", table.asks("eve", "@say I am Eve."))))
     assert "too many agents" in await table.say("alice", script)
@@ -205,6 +209,7 @@ async def test_a_question_goes_through_so_many_agents_and_no_further(table: Tabl
     assert table.calls_of("eve") == []
 
 
+@requirement("python.ask.bounds")
 async def test_a_question_does_not_come_round(table: Table) -> None:
     assert "come to this agent before" in await table.say(
         "alice", table.asks("bob", table.asks("alice", "@say Again."))
@@ -237,6 +242,7 @@ async def test_a_trace_that_somebody_made_up_is_of_no_use(table: Table, trace: s
     assert await table.say("alice", table.asks("bob", "@say I am Bob.")) == "Tool results: I am Bob."
 
 
+@requirement("python.ask.bounds")
 async def test_one_that_takes_too_long_is_stopped_and_the_model_is_told(table: Table) -> None:
     assert "did not answer within 0.5 seconds" in await table.say("hasty", table.asks("eve", "@hang"))
     (asked,) = table.calls_of("eve")
@@ -302,6 +308,7 @@ async def test_an_agent_of_another_desk_is_asked_with_the_key_for_it_and_remembe
     assert "One." in table.calls_of("bob")[-1].texts
 
 
+@requirement("python.ask")
 async def test_an_agent_is_asked_by_a2a_and_remembers(house: Served, abroad: Callable[..., Table]) -> None:
     table = abroad(bob=A2A(f"{house.url}/a2a/bob", api_key="olga"))
     assert await table.say("traveller", table.asks("bob", "@say One."), pin="p") == "Tool results: One."

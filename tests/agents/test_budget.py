@@ -27,6 +27,7 @@ from tests.agents.spenders import runs
 from tests.faults.asking import broken_off, create, failure
 from tests.faults.watch import Watched, eventually, watched
 from tests.protocols.conftest import marker
+from tests.requirements import requirement
 
 __all__ = ["marker"]
 
@@ -145,6 +146,7 @@ async def test_all_calls_of_a_turn_are_charged(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize("stream", [False, True])
+@requirement("python.budget")
 async def test_without_budget_it_is_a_402_before_the_first_byte_for_this_user_alone(desk: Desk, stream: bool) -> None:
     assert await desk.ask("frugal", "@usage 50 30\n@say One.") == "One."
     async with desk.client() as client:
@@ -156,6 +158,7 @@ async def test_without_budget_it_is_a_402_before_the_first_byte_for_this_user_al
     assert await desk.books() == {SPENT: (80, 0), (SPENT[0], "bob"): (2, 0)}
 
 
+@requirement("python.budget.release")
 async def test_a_turn_that_needs_more_than_there_is_ends_in_its_midst_and_pays_what_it_used(desk: Desk) -> None:
     script = f'@usage 50 30\n@say Begun.\n@call look {{"at": "{desk.marker}"}}\n@then\n@say Never.'
     async with desk.client() as client:
@@ -179,6 +182,7 @@ async def test_a_priced_tool_is_paid_for_each_run_and_does_not_run_unpaid(desk: 
     assert await desk.books() == {one: (80_000 + dear + 10, 0)}
 
 
+@requirement("python.budget")
 async def test_many_turns_of_one_agent_never_overdraw(desk: Desk) -> None:
     script = f'@usage 1000 100\n@call search {{"query": "{desk.marker}"}}\n@then\n@usage 1000 100\n@say Nothing.'
     said = await asyncio.gather(*(desk.ask("scout", script) for _ in range(20)))

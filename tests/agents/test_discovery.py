@@ -18,6 +18,7 @@ from frontdesk.testing import ScriptedModel
 from tests.agents import finders
 from tests.agents.on_http import on_http
 from tests.protocols.conftest import marker
+from tests.requirements import requirement
 from tests.served import Served, served
 
 __all__ = ["marker"]
@@ -105,12 +106,14 @@ def names(found: list[dict[str, Any]]) -> list[str]:
 # --- at this desk ------------------------------------------------------------------------------------------------
 
 
+@requirement("python.discovery")
 async def test_agents_are_found_by_what_is_wanted_of_them(scout: Scout) -> None:
     assert names(await scout.find("I need a text in another language")) == ["linguist"]
     assert names(await scout.find("somebody who bakes bread")) == ["baker"]
     assert await scout.find("quantum chromodynamics") == []
 
 
+@requirement("python.discovery")
 async def test_only_those_are_found_whom_the_caller_may_use(scout: Scout) -> None:
     assert names(await scout.find("translate secret texts", "ann")) == ["linguist"]
     assert set(names(await scout.find("translate secret texts", "olga"))) == {"spy", "linguist"}

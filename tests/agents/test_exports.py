@@ -7,6 +7,7 @@ import pytest
 
 import frontdesk
 from frontdesk.agents import skills
+from tests.requirements import requirement
 
 HEAVY = {"pydantic_ai", "mcp", "a2a"}
 
@@ -19,6 +20,7 @@ def loaded(statement: str) -> set[str]:
 
 
 @pytest.mark.parametrize("statement", ["import frontdesk", "import frontdesk.cli", "import frontdesk.serving"])
+@requirement("python.alone")
 def test_a_server_without_python_agents_imports_nothing_of_theirs(statement: str) -> None:
     assert not loaded(statement) & HEAVY
 

@@ -11,6 +11,7 @@ import pytest
 from frontdesk.agents.errors import AgentError
 from frontdesk.agents.loading import Agents
 from frontdesk.agents.services import Services
+from tests.requirements import requirement
 from tests.served import Served, served
 
 from . import cast
@@ -41,6 +42,7 @@ def until(what: Callable[[], bool], seconds: float = 20.0) -> None:
 # --- import paths --------------------------------------------------------------------------------------------------
 
 
+@requirement("python.alone")
 def test_agents_of_import_paths_answer_without_any_letta_server(tmp_path: Path) -> None:
     cast.living.clear()
     with served(tmp_path, agents=(f"{CAST}:agents",)) as desk:
@@ -100,6 +102,7 @@ async def test_a_skill_that_cannot_begin_is_named_and_the_others_end() -> None:
 # --- a folder ------------------------------------------------------------------------------------------------------
 
 
+@requirement("python.sources")
 def test_a_folder_is_served_and_its_changes_too(tmp_path: Path) -> None:
     folder = tmp_path / "agents"
     folder.mkdir()
@@ -136,6 +139,7 @@ def test_a_folder_is_served_and_its_changes_too(tmp_path: Path) -> None:
 # --- made when asked for -------------------------------------------------------------------------------------------
 
 
+@requirement("python.sources")
 def test_agents_are_made_when_asked_for_after_static_ones_and_are_not_listed(tmp_path: Path) -> None:
     cast.living.clear()
     with served(tmp_path, agents=(f"{CAST}:agents",), agents_resolver=f"{CAST}:resolve") as desk:

@@ -30,6 +30,7 @@ from tests.agents import toolsmiths
 from tests.agents.mcp_server import PIXEL, build
 from tests.agents.on_http import App, on_http
 from tests.protocols.conftest import marker
+from tests.requirements import requirement
 from tests.served import Served, served
 
 __all__ = ["marker"]
@@ -79,6 +80,7 @@ def server() -> Generator[str]:
 # --- every transport ---------------------------------------------------------------------------------------------
 
 
+@requirement("python.mcp")
 async def test_its_tools_are_those_of_the_server_and_run_there(over: Callable[..., MCP]) -> None:
     async with connected(over()) as tools:
         add = tools()["t_add"]
@@ -108,6 +110,7 @@ async def test_a_server_that_is_slow_is_said_to_be_slow_and_stays_of_use(over: C
 
 
 @pytest.mark.parametrize("transport", ["stdio", "http"])
+@requirement("python.mcp")
 async def test_a_tool_that_the_server_has_from_now_on_is_there(transport: str) -> None:
     with ExitStack() as running:
         async with connected(skill_over(transport, running)) as tools:
@@ -362,6 +365,7 @@ HOSTILE = [
 ]
 
 
+@requirement("python.mcp.hostile")
 async def test_names_descriptions_and_schemas_are_bounded_and_what_cannot_be_read_is_left_out(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -495,6 +499,7 @@ async def say(house: Served, agent: str, script: str, key: str = "ann") -> str:
     return done.choices[0].message.content or ""
 
 
+@requirement("python.mcp.hostile")
 async def test_an_agent_has_the_tools_and_its_own_are_not_taken_from_it(house: Served) -> None:
     assert "t_picture" in await say(house, "smith", "@tools")
     assert await say(house, "smith", '@call t_add {"a": 20, "b": 22}') == "Tool results: our own 42"

@@ -24,6 +24,7 @@ from frontdesk.store.memories import StoredMemories
 from frontdesk.testing import ScriptedModel
 from frontdesk.turn import Principal, Turn
 from tests.protocols.conftest import marker
+from tests.requirements import requirement
 from tests.served import Served, served
 
 __all__ = ["marker"]
@@ -322,6 +323,7 @@ async def test_only_callers_with_its_scope_have_a_memory() -> None:
     assert {each.scope for each in (*parts.tools, *parts.prompts)} == {"owner"}
 
 
+@requirement("python.memory")
 async def test_what_a_user_had_an_agent_remember_can_be_erased(milo: Agent, memories: StoredMemories) -> None:
     await visit(milo).call("memory_insert", label="human", new_string="A secret.")
     await visit(milo).call("archival_memory_insert", content="A secret.")
@@ -404,6 +406,7 @@ def call(name: str, **arguments: Any) -> str:
     return f"@call {name} {json.dumps(arguments)}"
 
 
+@requirement("python.memory")
 async def test_an_agent_remembers_in_a_new_conversation_and_after_a_restart(
     model: ScriptedModel, tmp_path: Path
 ) -> None:
@@ -420,6 +423,7 @@ async def test_an_agent_remembers_in_a_new_conversation_and_after_a_restart(
         assert "Anna's dog is called Rex." in str(result)
 
 
+@requirement("python.memory")
 async def test_users_keys_and_agents_are_kept_apart(model: ScriptedModel, tmp_path: Path) -> None:
     with gateway(tmp_path, model) as running:
         await ask(

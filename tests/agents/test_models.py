@@ -35,6 +35,7 @@ from frontdesk.errors import InvalidRequest
 from frontdesk.testing import ScriptedModel
 from frontdesk.turn import OPTIONS, Format, Options
 from tests.agents.recorder import SAID, Recorder, recorder
+from tests.requirements import requirement
 
 KEYS = {
     "openai/gpt-4o": "OPENAI_API_KEY",
@@ -121,6 +122,7 @@ def test_a_model_is_named_by_its_provider_and_its_name(spec: str) -> None:
         ("x/" * 100_000, "There is no provider 'x'"),
     ],
 )
+@requirement("python.models.names")
 def test_what_is_no_model_is_refused_with_what_to_write(spec: str, says: str) -> None:
     with pytest.raises(AgentError, match=re.escape(says)) as info:
         check(spec)
@@ -184,6 +186,7 @@ async def test_a_key_is_the_agents_else_the_files_else_the_environments(
 
 
 @pytest.mark.parametrize("spec", [*KEYS, "openai-compatible/any", BEDROCK])
+@requirement("python.models.keys")
 async def test_a_provider_is_sent_its_own_key_and_nothing_of_others(
     spec: str, server: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -232,6 +235,7 @@ async def test_an_address_of_the_agents_own_gets_the_agents_key_and_nothing_else
 
 
 @pytest.mark.parametrize(("spec", "variable"), [each for each in KEYS.items() if not each[0].startswith("ollama")])
+@requirement("python.models.names")
 def test_a_missing_key_is_told_at_once_with_the_variable_for_it(spec: str, variable: str) -> None:
     name = spec.partition("/")[0]
     with pytest.raises(AgentError) as info:
@@ -293,6 +297,7 @@ async def test_the_environment_moves_openai_alone(server: Recorder) -> None:
 
 
 @pytest.mark.parametrize("spec", [*KEYS])
+@requirement("python.models.keys")
 async def test_a_redirect_takes_no_key_elsewhere(spec: str, server: Recorder, other: Recorder) -> None:
     server.elsewhere = other.url
     model = build([spec], base_url=server.url, api_key="key-of-the-agent")
@@ -333,6 +338,7 @@ def test_bedrock_without_credentials_or_region_is_told_at_once(monkeypatch: pyte
     assert "eu-west-1" in str(build([BEDROCK], providers={"bedrock": in_a_region}).base_url)
 
 
+@requirement("python.secrets")
 def test_keys_are_not_shown_with_a_model() -> None:
     model = build([*KEYS], environment={**dict.fromkeys(KEYS.values(), "secret"), "LITELLM_PROXY_API_BASE": "http://x"})
     assert "secret" not in repr(model)
@@ -409,6 +415,7 @@ def test_what_reaches_a_model_is_known(spec: str, server: Any, monkeypatch: pyte
 
 
 @pytest.mark.parametrize("spec", [each for each in MISSING if not each.startswith("scripted")])
+@requirement("python.settings")
 async def test_what_is_said_to_reach_a_model_does(spec: str, server: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each wish that is honoured changes what is sent, as it is meant; and no warning tells that it was dropped."""
     model = reachable(spec, server, monkeypatch)
@@ -628,6 +635,7 @@ async def plain(model: Model, said: str) -> str:
         "@error",
     ],
 )
+@requirement("python.models.fallback")
 async def test_another_model_answers_where_the_first_fails_before_it_says_anything(
     trouble: str, run: Callable[[Model, str], Awaitable[str]], server: Recorder, scripted_server: ScriptedModel
 ) -> None:
@@ -666,6 +674,7 @@ async def test_what_was_asked_wrongly_or_with_a_wrong_key_is_asked_of_nobody_els
     await close(chain)
 
 
+@requirement("python.models.fallback")
 async def test_what_has_been_said_is_not_said_again_by_another(
     server: Recorder, scripted_server: ScriptedModel
 ) -> None:

@@ -21,6 +21,7 @@ from frontdesk.agents.context import entered
 from frontdesk.agents.errors import AgentError
 from frontdesk.agents.tools import TIMEOUT_SECONDS, Tool
 from frontdesk.turn import Principal, Turn
+from tests.requirements import requirement
 
 mood: ContextVar[str] = ContextVar("mood")
 
@@ -76,6 +77,7 @@ def test_name_description_and_parameters_come_from_the_function_and_its_docstrin
     }
 
 
+@requirement("python.tools.schema")
 async def test_optional_literal_union_enum_nested_and_annotated_types_are_all_shown_and_read() -> None:
     @tool
     def plan(

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from tests.cases.wire import WEATHER, Desk, error_of, function, instructions
+from tests.requirements import requirement
 
 PIXEL = (
     "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJ"
@@ -12,6 +13,7 @@ PIXEL = (
 )
 
 
+@requirement("python.cases")
 async def test_case_1_a_plain_answer_is_a_whole_completion(desk: Desk) -> None:
     answer = await desk.ask("@say Hello.")
     body = answer.json()
@@ -55,6 +57,7 @@ async def test_case_4_no_messages_are_refused(desk: Desk) -> None:
     assert error_of(answer)["type"] == "invalid_request_error"
 
 
+@requirement("python.paths")
 async def test_case_5_a_model_is_needed_but_where_the_path_names_the_agent(desk: Desk) -> None:
     told: dict[str, Any] = {"messages": [desk.said("@say Hello.")]}
     answer = await desk.post(told)
@@ -81,6 +84,7 @@ async def test_case_8_the_answer_bears_the_name_that_was_asked_for(desk: Desk) -
     assert (await desk.ask("@say Hello.")).json()["model"] == desk.agent
 
 
+@requirement("python.cases")
 async def test_case_9_parameters_reach_the_model_or_are_reported_or_refused(desk: Desk) -> None:
     asked: dict[str, Any] = {"temperature": 0.25, "top_p": 0.5, "stop": ["END"], "seed": 7, "max_tokens": 77}
     answer = await desk.ask("@say Hello.", **asked)

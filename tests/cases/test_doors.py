@@ -6,6 +6,7 @@ from frontdesk.testing import ScriptedModel
 from tests.cases.cast import ran
 from tests.cases.conftest import OTHER, OWNER, USER
 from tests.cases.wire import Desk, error_of
+from tests.requirements import requirement
 from tests.served import Served
 
 
@@ -35,6 +36,7 @@ async def test_case_41_who_lacks_the_scope_is_told_which(at: Desk) -> None:
     assert (await as_(at, OWNER, "boss").ask("@say Hello.")).status_code == 200
 
 
+@requirement("python.scopes")
 async def test_case_44_an_owners_tool_is_neither_listed_nor_run_for_others(at: Desk) -> None:
     script = f'@call vault {{"text": "{at.tag}"}}\n@then\n@say Tried.'
     assert (await as_(at, USER).ask(script)).status_code == 200
@@ -46,6 +48,7 @@ async def test_case_44_an_owners_tool_is_neither_listed_nor_run_for_others(at: D
 
 
 @pytest.mark.parametrize("agent", ["clerk", "guest-9"])
+@requirement("python.scopes", "python.endpoints")
 async def test_case_44_an_owners_endpoint_is_closed_to_others_on_every_kind_of_agent(at: Desk, agent: str) -> None:
     path = f"/agents/{agent}/secrets"
     assert (await at.get(path)).status_code == 401

@@ -6,6 +6,7 @@ import pytest
 
 from frontdesk.testing import ScriptedModel
 from tests.cases.wire import Desk, instructions, results_in
+from tests.requirements import requirement
 from tests.served import Served
 
 
@@ -39,6 +40,7 @@ async def test_case_52_what_was_said_before_is_known_to_whoever_takes_over(route
     assert results_in(router.calls[-1])[-1] == "5"
 
 
+@requirement("python.handoffs")
 async def test_case_52_a_chain_of_two(router: Desk) -> None:
     script = "@call transfer_to_calculator {}\n@then\n@call transfer_to_weather {}\n@then\n@say Rain."
     assert text_of(await router.ask(script)) == "Rain."

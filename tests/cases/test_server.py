@@ -6,6 +6,7 @@ from frontdesk import http
 from frontdesk.agents.errors import AgentError
 from frontdesk.protocols.endpoints import mounted
 from tests.cases.wire import Desk, error_of
+from tests.requirements import requirement
 
 
 async def test_case_32_health_is_told(clerk: Desk) -> None:
@@ -21,6 +22,7 @@ async def test_case_33_every_agent_is_listed(clerk: Desk, milo: str) -> None:
         assert "boss" not in named
 
 
+@requirement("python.secrets")
 async def test_case_34_an_agent_is_described_without_its_instructions(desk: Desk) -> None:
     answer = await desk.get(f"/agents/{desk.agent}")
     assert answer.status_code == 200
@@ -32,6 +34,7 @@ async def test_case_34_an_agent_is_described_without_its_instructions(desk: Desk
         assert "I am a test agent." not in text
 
 
+@requirement("python.sources")
 async def test_case_35_an_agent_that_is_made_when_asked_for_answers_as_others_do(clerk: Desk) -> None:
     answer = await clerk.post({"model": "guest-7", "messages": [clerk.said("@say Welcome.")]})
     assert answer.json()["choices"][0]["message"]["content"] == "Welcome."
@@ -45,6 +48,7 @@ async def test_case_35_an_agent_that_is_made_when_asked_for_answers_as_others_do
     assert error_of(broken)["code"] != "model_not_found"
 
 
+@requirement("python.endpoints")
 async def test_case_36_endpoints_have_types(clerk: Desk) -> None:
     assert (await clerk.get("/agents/clerk/time/oslo?short=true")).json() == {"zone": "oslo", "short": True}
     assert error_of(await clerk.get("/agents/clerk/time/oslo?short=perhaps"))["param"] == "short"

@@ -8,10 +8,12 @@ import httpx
 import pytest
 
 from tests.cases.wire import Desk, error_of
+from tests.requirements import requirement
 
 TEXT = "Test streaming response chunk by chunk."
 
 
+@requirement("python.cases")
 async def test_cases_12_to_14_a_stream_is_whole_and_exact(desk: Desk) -> None:
     streamed = await desk.stream(f"@say {TEXT}")
     assert streamed.content_type.startswith("text/event-stream")
@@ -69,6 +71,7 @@ async def test_case_18_three_streams_of_one_agent_do_not_mix(desk: Desk) -> None
 
 
 @pytest.mark.parametrize("stream", [False, True])
+@requirement("python.cases")
 async def test_case_19_a_provider_that_fails_at_first_is_a_status(desk: Desk, stream: bool) -> None:
     answer = await desk.ask("@fail 401", stream=stream)
     assert answer.status_code == 502

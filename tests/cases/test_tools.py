@@ -8,6 +8,7 @@ import pytest
 
 from tests.cases.cast import ran
 from tests.cases.wire import WEATHER, Desk, error_of, function, result, results_in
+from tests.requirements import requirement
 
 CALL = '@call get_weather {"city": "Tokyo"}'
 
@@ -16,6 +17,7 @@ def message_of(answer: Any) -> dict[str, Any]:
     return answer.json()["choices"][0]["message"]
 
 
+@requirement("python.cases")
 async def test_case_20_a_callers_tool_is_asked_for_and_not_run(desk: Desk) -> None:
     body = (await desk.ask(CALL, tools=[WEATHER])).json()
     (choice,) = body["choices"]
@@ -86,6 +88,7 @@ async def test_case_26_a_streamed_call_is_put_together_once(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize("stream", [False, True])
+@requirement("python.tools.once")
 async def test_case_27_an_own_tool_runs_once_and_usage_is_the_sum(clerk: Desk, stream: bool) -> None:
     script = f'@usage 10 5\n@call note {{"text": "{clerk.tag}"}}\n@then\n@usage 20 7\n@say Noted.'
     if stream:
@@ -101,6 +104,7 @@ async def test_case_27_an_own_tool_runs_once_and_usage_is_the_sum(clerk: Desk, s
 
 
 @pytest.mark.parametrize("stream", [False, True])
+@requirement("python.tools.mixed")
 async def test_case_28_of_a_mixed_step_the_caller_sees_its_own_call_and_the_model_all_results(
     clerk: Desk, stream: bool
 ) -> None:
@@ -122,6 +126,7 @@ async def test_case_28_of_a_mixed_step_the_caller_sees_its_own_call_and_the_mode
     assert sorted(results_in(clerk.calls[-1])) == [f"noted {clerk.tag}", "sunny"]
 
 
+@requirement("python.tools.override")
 async def test_case_29_a_tool_of_the_request_takes_an_own_ones_name_for_that_request(clerk: Desk) -> None:
     script = f'@call note {{"text": "{clerk.tag}"}}\n@then\n@say Noted.'
     mine = function("note", text={"type": "string"})
@@ -132,6 +137,7 @@ async def test_case_29_a_tool_of_the_request_takes_an_own_ones_name_for_that_req
 
 
 @pytest.mark.parametrize("stream", [False, True])
+@requirement("python.tools.limit")
 async def test_case_30_the_limit_keeps_an_answer_and_says_length_beyond(clerk: Desk, stream: bool) -> None:
     step = f'@call note {{"text": "{clerk.tag}"}}\n@then\n'
     kept = await clerk.stream(step * 2 + "@say The third call.")
@@ -146,6 +152,7 @@ async def test_case_30_the_limit_keeps_an_answer_and_says_length_beyond(clerk: D
 @pytest.mark.parametrize(
     ("call", "told"), [('@call failing {"text": "it"}', "it cannot be had"), ("@badjson note", "Invalid JSON")]
 )
+@requirement("python.tools.errors")
 async def test_case_31_what_goes_wrong_with_a_tool_the_model_is_told(clerk: Desk, call: str, told: str) -> None:
     answer = await clerk.ask(f"{call}\n@then\n@say I see.")
     assert (answer.status_code, message_of(answer)["content"]) == (200, "I see.")

@@ -214,8 +214,6 @@ class Verdict(BaseModel):
     good: bool
 
 
-judge = Agent(
-    "judge", engine=pydantic_ai.Agent(name="judge", output_type=Verdict, retries=1), model=MODEL
-)
+judge = Agent("judge", engine=pydantic_ai.Agent(name="judge", output_type=Verdict, retries=1), model=MODEL)
 
 agents = [odd, listener, ping, pong, boss, climber, minder, judge]

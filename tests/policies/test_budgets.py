@@ -31,6 +31,7 @@ from frontdesk.turn import (
     Turn,
     Usage,
 )
+from tests.requirements import requirement
 from tests.store.owners import add
 
 MODEL = "openai/gpt-4o"  # 2.50 dollars for a million tokens in, 10 out
@@ -298,6 +299,7 @@ class SlowAccounts(StoredAccounts):
         return await asyncio.shield(late())
 
 
+@requirement("python.budget.release")
 async def test_a_turn_that_is_cancelled_while_it_sets_aside_leaves_nothing(till: Till) -> None:
     till.accounts = SlowAccounts(till.database, "here")
     for number in range(3):

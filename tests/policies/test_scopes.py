@@ -28,6 +28,7 @@ from tests.policies.serving import (
     listed,
     serving,
 )
+from tests.requirements import requirement
 from tests.served import Served
 
 NEEDS = {"lobby": "public", "clerk": "user", "lounge": "premium", "vault": "owner", "engine": "admin"}
@@ -42,6 +43,7 @@ MAY = {
 
 
 @pytest.mark.parametrize("key", list(MAY))
+@requirement("python.scopes")
 def test_a_key_sees_and_uses_the_agents_whose_scope_it_holds(desk: Served, key: str) -> None:
     assert listed(desk, key) == sorted(MAY[key])
     for agent, scope in NEEDS.items():
@@ -135,6 +137,7 @@ def keyring(**settings: Any) -> Keyring:
     return Keyring(Settings(_env_file=None, **settings))  # pyright: ignore[reportCallIssue]
 
 
+@requirement("python.scopes.unknown")
 def test_a_scope_nobody_knows_is_refused_at_the_start_and_the_refusal_says_how_to_mend_it() -> None:
     for scope in ("superuser", "Admin", "", "user ", "*"):
         with pytest.raises(ConfigurationError, match="FRONTDESK_SCOPES") as info:

@@ -16,6 +16,7 @@ from frontdesk.testing import ScriptedModel
 from frontdesk.turn import Agent, Message, Principal, Text, Turn
 from tests.policies.issuer import signed
 from tests.policies.serving import ADMIN, MASTER, OWNER, PLAIN, ask, chat, code, listed, serving
+from tests.requirements import requirement
 from tests.served import Served
 
 CITY = {"type": "object", "properties": {"city": {"type": "string"}}}
@@ -29,6 +30,7 @@ def test_nobody_is_let_in_without_a_key_unless_the_operator_says_so(model: Scrip
         assert ask(there, "GET", "/agents/lobby").status_code == 401
 
 
+@requirement("python.strangers")
 def test_a_stranger_sees_and_uses_what_is_public(desk: Served) -> None:
     assert listed(desk) == ["lobby"]
     answer = chat(desk, "", "lobby", "@say Welcome.")
@@ -141,6 +143,7 @@ def raw(there: Served, method: str, path: str) -> httpx.Response:
 # --- nothing is kept -----------------------------------------------------------------------------------------------
 
 
+@requirement("python.strangers")
 def test_what_one_stranger_says_no_other_finds(desk: Served, model: ScriptedModel, marker: str) -> None:
     """By its name, by what was said before, by an equal request, or by the key of one that is sent again."""
     first = {"role": "user", "content": f"@say Noted.\nMy number is 4711. {marker}"}

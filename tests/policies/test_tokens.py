@@ -27,6 +27,7 @@ from frontdesk.policies.tokens import MAX_BYTES, said
 from tests.faults.fake import FakeLetta, fake_letta
 from tests.faults.watch import Watched, until, watched
 from tests.policies.issuer import AUDIENCE, PATH, Issuer, Private, b64, forged, issuer, public, reply, rsa_key, signed
+from tests.requirements import requirement
 
 MASTER, NARROW = "master-key-1", "narrow-key-2"
 RSA = rsa_key("published")
@@ -279,6 +280,7 @@ BAD: dict[str, Callable[[Issuer], str]] = {
 
 
 @pytest.mark.parametrize("name", list(BAD))
+@requirement("python.tokens")
 def test_a_token_that_is_not_good_is_a_401(gateway: Watched, idp: Issuer, name: str) -> None:
     token = BAD[name](idp)
     answer = models(gateway, token)
@@ -413,6 +415,7 @@ def serve(fake: FakeLetta, tmp_path: Path) -> Generator[Callable[..., Watched]]:
 Serve = Callable[..., Watched]
 
 
+@requirement("python.tokens")
 def test_a_thousand_forged_names_of_keys_are_asked_for_once(serve: Serve) -> None:
     with issuer() as idp:
         idp.publish(EC, "ec-1")

@@ -21,6 +21,7 @@ from tests.cli.servers import row
 from tests.faults.fake import FakeLetta, fake_letta
 from tests.faults.watch import Watched, eventually, watched
 from tests.protocols.responses.clients import rehearsed, users, visited
+from tests.requirements import requirement
 
 CARD = "/.well-known/agent-card.json"
 ODD_NAMES = ["Zoë von Ö", "a/b", "100%", "日本"]
@@ -123,6 +124,7 @@ async def begun(client: Client, said: str) -> tuple[types.Task, AsyncGenerator[t
 # --- cards -------------------------------------------------------------------------------------------------------
 
 
+@requirement("python.outward.a2a")
 async def test_a_card_says_who_the_agent_is_and_how_it_is_asked(gateway: Watched) -> None:
     async with by_hand(gateway) as http:
         for place in ("/a2a/Milo", "/agents/Milo"):
@@ -138,6 +140,7 @@ async def test_a_card_says_who_the_agent_is_and_how_it_is_asked(gateway: Watched
 
 
 @pytest.mark.parametrize("name", ODD_NAMES)
+@requirement("python.outward.a2a")
 async def test_an_agent_is_found_by_any_name(gateway: Watched, name: str) -> None:
     async with client_of(gateway, name) as client:
         assert text_of(await asked(client, "Hello")) == "You said: Hello"
@@ -148,6 +151,7 @@ async def test_an_agent_is_found_by_any_name(gateway: Watched, name: str) -> Non
             assert "swordfish" not in card.text
 
 
+@requirement("python.outward.a2a")
 async def test_a_card_is_for_those_who_may_use_its_agent(gateway: Watched) -> None:
     places = (f"/a2a/Milo{CARD}", f"/agents/Milo{CARD}")
     for secret, status, code in (

@@ -25,6 +25,7 @@ from tests.faults.fake import FakeLetta, fake_letta
 from tests.faults.process import serving
 from tests.faults.watch import Watched, eventually, watched
 from tests.protocols.responses.clients import rehearsed, users, visited
+from tests.requirements import requirement
 
 MODES = ("auto", "legacy")
 HEADERS = {"accept": "application/json, text/event-stream", "content-type": "application/json"}
@@ -84,6 +85,7 @@ def text_of(result: Any) -> str:
 
 
 @pytest.mark.parametrize("mode", MODES)
+@requirement("python.outward.mcp")
 async def test_agents_are_tools(gateway: Watched, mode: str) -> None:
     async with connected(gateway, mode=mode) as client:
         tools = {tool.title: tool for tool in (await client.list_tools()).tools}
@@ -95,6 +97,7 @@ async def test_agents_are_tools(gateway: Watched, mode: str) -> None:
         assert "swordfish" not in str(tools)
 
 
+@requirement("python.outward.mcp")
 async def test_a_key_sees_the_agents_it_may_use(gateway: Watched) -> None:
     async with connected(gateway, "otis-only") as client:
         assert [tool.name for tool in (await client.list_tools()).tools] == ["Otis"]
@@ -102,6 +105,7 @@ async def test_a_key_sees_the_agents_it_may_use(gateway: Watched) -> None:
             await client.call_tool("Milo", {"message": "Hello"})
 
 
+@requirement("python.outward.mcp")
 async def test_a_hostile_name_says_only_what_can_be_seen(gateway: Watched) -> None:
     async with connected(gateway) as client:
         tool = next(tool for tool in (await client.list_tools()).tools if tool.name.startswith("Ignore"))

@@ -1,12 +1,12 @@
 """Durable agents. What their tools do is seen from outside, in the folder that DURABLE_FOLDER names."""
 
-import asyncio
 import os
 from pathlib import Path
 
 import pydantic_ai
 
 from frontdesk import Agent, context, handoff, tool
+from tests.faults.watch import eventually
 
 MODEL = "openai/scripted"
 
@@ -33,8 +33,7 @@ def note(text: str) -> str:
 async def wait_for(text: str) -> str:
     """Wait until somebody has made it so."""
     do(f"waiting-{text}")
-    while not done(f"there-{text}"):
-        await asyncio.sleep(0.02)
+    await eventually(lambda: bool(done(f"there-{text}")))
     return f"{text} is there"
 
 

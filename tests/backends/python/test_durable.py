@@ -5,7 +5,7 @@ import signal
 import sqlite3
 import uuid
 from collections.abc import AsyncGenerator, Generator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -201,33 +201,44 @@ async def test_a_killed_turn_goes_on_in_the_next_process_without_doing_anything_
             assert results_in(model.requests[-1].messages) == [f"noted {mark}", f"{mark} is there"]
 
 
-@pytest.mark.parametrize("version", ["the same", "another"])
 async def test_a_process_that_is_told_to_stop_hands_its_background_turns_on(
-    model: ScriptedModel, tmp_path: Path, version: str
+    model: ScriptedModel, tmp_path: Path
 ) -> None:
-    """To a process of another version of Frontdesk it cannot: the turn has broken off, and is not begun anew."""
-    mark = uuid.uuid4().hex
-    script = f'@call note {{"text": "{mark}"}}\n@then\n@call wait_for {{"text": "{mark}"}}\n@then\n@say {mark} done.'
+    """Three turns: one goes on, one goes on and fails, one cannot, for Frontdesk is another version by now."""
+    good, bad, old = (uuid.uuid4().hex for _ in range(3))
+    ends = {good: f"@say {good} done.", bad: "@fail 400", old: "@say no"}
     with process(tmp_path, model) as first:
         async with client_of(first) as client:
-            begun = await client.responses.create(model="clerk", input=script, background=True)
-            await eventually(lambda: bool(done(f"waiting-{mark}")), lambda: first.text)
+            begun = {mark: await in_the_background(client, mark, end) for mark, end in ends.items()}
+            for mark in ends:
+                await eventually(lambda mark=mark: bool(done(f"waiting-{mark}")), lambda: first.text)
         first.popen.send_signal(signal.SIGTERM)
         assert await asyncio.to_thread(first.popen.wait, 30) == -signal.SIGTERM, first.text
-    if version == "another":
-        with sqlite3.connect(tmp_path / "durable.db") as store:
-            store.execute("UPDATE workflow_status SET application_version = 'frontdesk-0'")
-        store.close()
-    do(f"there-{mark}")
+    with closing(sqlite3.connect(tmp_path / "durable.db")) as store, store:
+        changed = "UPDATE workflow_status SET application_version = 'frontdesk-0' WHERE workflow_uuid = ?"
+        assert store.execute(changed, [begun[old][1]]).rowcount == 1
+    for mark in ends:
+        do(f"there-{mark}")
     with process(tmp_path, model) as second:
         async with client_of(second) as client:
-            while (told := await client.responses.retrieve(begun.id)).status in ("queued", "in_progress"):
-                await asyncio.sleep(0.1)
-    assert len(done(mark)) == 1
-    if version == "another":
-        assert (told.status, len(done(f"waiting-{mark}"))) == ("failed", 1)
-    else:
-        assert (told.status, told.output_text) == ("completed", f"{mark} done.")
+            for mark, status in {good: "completed", bad: "failed", old: "failed"}.items():
+                async with client.responses.stream(response_id=begun[mark][0], starting_after=0) as stream:
+                    kinds = [event.type async for event in stream]
+                assert kinds[-1] == f"response.{status}", second.text
+                assert len(done(mark)) == 1, "a tool that has run is not run again"
+            assert (await client.responses.retrieve(begun[good][0])).output_text == f"{good} done."
+            assert len(done(f"waiting-{old}")) == 1
+            assert await said(client, f"@say Next.\n{bad}", {"x-frontdesk-conversation": bad}) == "Next."
+            assert results_in(model.requests_with(bad)[-1].messages) == [f"noted {bad}", f"{bad} is there"]
+
+
+async def in_the_background(client: AsyncOpenAI, mark: str, end: str) -> tuple[str, str]:
+    """The ids of the response and of its turn, whose agent has a tool run and then waits."""
+    script = f'@call note {{"text": "{mark}"}}\n@then\n@call wait_for {{"text": "{mark}"}}\n@then\n{end}'
+    begun = await client.responses.with_raw_response.create(
+        model="clerk", input=script, background=True, extra_headers={"x-frontdesk-conversation": mark}
+    )
+    return begun.parse().id, begun.headers["x-frontdesk-turn"]
 
 
 def test_an_engine_cannot_be_made_durable_from_outside() -> None:

@@ -7,12 +7,14 @@ from frontdesk.testing.model import Request
 from tests.backends.python.cast import ran
 from tests.backends.python.serving import WEATHER, Asking, calls_of
 from tests.backends.python.test_tools import result, results_in
+from tests.requirements import requirement
 
 
 def instructions(request: Request) -> str:
     return "\n".join(str(each["content"]) for each in request.messages if each["role"] == "system")
 
 
+@requirement("python.handoffs")
 async def test_the_other_agent_answers_with_its_own_instructions_and_tools(asking: Asking) -> None:
     done = await asking(
         "router", f'@call transfer_to_spanish {{}}\n@then\n@call note {{"text": "{asking.marker}"}}\n@then\n@say Hola.'
@@ -50,6 +52,7 @@ async def test_the_next_turn_is_the_first_agents_again(asking: Asking) -> None:
     assert instructions(asking.calls[-1]) == "You send people on."
 
 
+@requirement("python.handoffs")
 async def test_who_is_not_for_this_caller_gets_nothing(asking: Asking) -> None:
     done = await asking("router", "@call transfer_to_boss {}\n@then\n@say I stay.")
     assert done.choices[0].message.content == "I stay."

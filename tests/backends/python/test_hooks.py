@@ -7,12 +7,14 @@ from tests.backends.python.cast import seen
 from tests.backends.python.serving import Asking
 from tests.backends.python.test_handoffs import instructions
 from tests.backends.python.test_tools import results_in
+from tests.requirements import requirement
 
 
 def keyed(asking: Asking) -> dict[str, str]:
     return {"Idempotency-Key": f"{asking.marker}{asking.streamed}"}
 
 
+@requirement("python.hooks")
 async def test_hooks_are_called_in_their_order_and_may_change_what_they_are_given(asking: Asking) -> None:
     script = '@call shout {"text": "hey"}\n@then\n@say damn it'
     done = await asking("watched", script, extra_headers=keyed(asking))
@@ -21,6 +23,7 @@ async def test_hooks_are_called_in_their_order_and_may_change_what_they_are_give
     assert seen[keyed(asking)["Idempotency-Key"]] == ["model 1", "before_tool_call", "model 2", "finish stop True"]
 
 
+@requirement("python.hooks")
 async def test_a_hook_may_refuse_the_turn_before_anything_is_sent(asking: Asking) -> None:
     with pytest.raises(openai.PermissionDeniedError) as caught:
         await asking("watched", "I am to be refused", extra_headers=keyed(asking))
@@ -37,6 +40,7 @@ async def test_a_hook_that_breaks_ends_the_turn_and_says_nothing_of_its_secrets(
     assert asking.calls == []
 
 
+@requirement("python.prompts")
 async def test_prompts_follow_the_instructions_by_priority_for_whom_they_are(asking: Asking) -> None:
     await asking("watched", [{"role": "system", "content": "Be brief."}, asking.said("@say Hello.")])
     assert instructions(asking.calls[0]).split("\n\n") == [

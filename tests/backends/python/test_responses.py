@@ -14,6 +14,7 @@ from frontdesk.testing import ScriptedModel
 from tests.backends.python.cast import ran
 from tests.backends.python.serving import Asking
 from tests.backends.python.test_tools import results_in
+from tests.requirements import requirement
 from tests.served import Served
 
 WEATHER: Any = {"type": "function", "name": "get_weather", "parameters": {"type": "object", "properties": {}}}
@@ -46,6 +47,7 @@ async def ended(client: AsyncOpenAI, response: Response) -> Response:
     return response
 
 
+@requirement("python.responses")
 async def test_an_own_tools_run_is_shown_and_the_response_goes_on(client: AsyncOpenAI, mine: Asking) -> None:
     asked = script(mine, f'@call note {{"text": "{mine.marker}"}}\n@then\n@say Noted.')
     first = await client.responses.create(model="notary", input=asked)
@@ -60,6 +62,7 @@ async def test_an_own_tools_run_is_shown_and_the_response_goes_on(client: AsyncO
     assert ran[mine.marker] == 1
 
 
+@requirement("python.responses")
 async def test_an_earlier_response_is_branched_from(client: AsyncOpenAI, mine: Asking) -> None:
     first = await client.responses.create(model="notary", input=script(mine, "@say One."))
     for word in ("Two", "Other"):
@@ -85,14 +88,14 @@ async def test_a_streamed_response_tells_of_everything_in_its_order(client: Asyn
     asked = script(mine, f'@think Hm.\n@call note {{"text": "{mine.marker}"}}\n@then\n@say Noted.')
     kinds: list[str] = []
     async with client.responses.stream(model="notary", input=asked) as stream:
-        async for event in stream:
-            kinds.append(event.type)
+        kinds.extend([event.type async for event in stream])
         final = await stream.get_final_response()
     assert final.output_text == "Noted."
     order = ["response.created", "response.mcp_call.in_progress", "response.mcp_call.completed", "response.completed"]
     assert [kind for kind in kinds if kind in order] == order
 
 
+@requirement("python.responses")
 async def test_a_background_response_runs_by_itself_and_is_heard_later(client: AsyncOpenAI, mine: Asking) -> None:
     asked = script(mine, f'@call note {{"text": "{mine.marker}"}}\n@then\n@slow 0.2\n@say Done by myself.')
     begun = await client.responses.create(model="notary", input=asked, background=True)
@@ -129,6 +132,7 @@ async def test_what_is_put_into_a_conversation_is_told(client: AsyncOpenAI, mine
     assert "Hello Alice." in str([item async for item in listed])
 
 
+@requirement("python.structured")
 async def test_answers_are_parsed(client: AsyncOpenAI, mine: Asking) -> None:
     parsed = await client.responses.parse(
         model="notary", input=script(mine, '@say {"city": "Oslo"}'), text_format=Place

@@ -8,6 +8,7 @@ import pytest
 from frontdesk.testing import ScriptedModel
 from tests.backends.python.cast import ran
 from tests.backends.python.serving import WEATHER, Asking, calls_of, function
+from tests.requirements import requirement
 
 
 def result(call: Any, content: str) -> dict[str, str]:
@@ -18,6 +19,7 @@ def results_in(messages: list[dict[str, Any]]) -> list[str]:
     return [str(each["content"]) for each in messages if each["role"] == "tool"]
 
 
+@requirement("python.tools.once")
 async def test_an_own_tool_runs_here_once_and_the_caller_sees_the_answer_alone(asking: Asking) -> None:
     done = await asking("notary", f'@call note {{"text": "{asking.marker}"}}\n@then\n@say Done.')
     message = done.choices[0].message
@@ -28,6 +30,7 @@ async def test_an_own_tool_runs_here_once_and_the_caller_sees_the_answer_alone(a
     assert first.tool_names == ["note", "slow", "endless", "broken", "forecast", "whoami"]
 
 
+@requirement("python.usage")
 async def test_usage_is_the_sum_over_all_calls_of_the_model(asking: Asking) -> None:
     script = f'@usage 10 5\n@call note {{"text": "{asking.marker}"}}\n@then\n@usage 10 5\n@say Done.'
     done = await asking("notary", script)
@@ -48,6 +51,7 @@ async def test_the_callers_tool_goes_out_and_its_answer_comes_back(asking: Askin
     assert results_in(asking.calls[-1].messages) == ["rain"]
 
 
+@requirement("python.tools.mixed")
 async def test_of_a_mixed_step_only_the_callers_calls_go_out_and_the_model_sees_all_results(asking: Asking) -> None:
     script = (
         f'@say Both.\n@call note {{"text": "{asking.marker}"}}\n@call get_weather {{"city": "Oslo"}}'
@@ -65,6 +69,7 @@ async def test_of_a_mixed_step_only_the_callers_calls_go_out_and_the_model_sees_
     assert sorted(results_in(asking.calls[-1].messages)) == sorted([f"noted {asking.marker}", *(c.id for c in calls)])
 
 
+@requirement("python.tools.mixed")
 async def test_parked_results_outlive_the_gateway(serve: Any, model: ScriptedModel, marker: str) -> None:
     for streamed in (False, True):
         asking = Asking(serve(), model, f"{marker}{streamed}", streamed)
@@ -101,6 +106,7 @@ async def test_a_tool_of_the_request_takes_the_name_of_an_own_one_for_that_reque
     assert ran[asking.marker] == 1
 
 
+@requirement("python.plain")
 async def test_a_plain_agents_tool_gives_way_to_the_callers_too(asking: Asking) -> None:
     done = await asking("plain", '@call add {"a": 11, "b": 22}\n@then\n@say Added.')
     assert done.choices[0].message.content == "Added."
@@ -123,6 +129,7 @@ async def test_a_plain_agents_tool_gives_way_to_the_callers_too(asking: Asking) 
         ('@call secret {"text": "unseen"}', "Unknown tool name"),
     ],
 )
+@requirement("python.tools.errors")
 async def test_what_goes_wrong_with_a_tool_is_told_to_the_model(asking: Asking, call: str, told: str) -> None:
     done = await asking("notary", f"{call}\n@then\n@say I see.")
     assert done.choices[0].message.content == "I see."
@@ -130,6 +137,7 @@ async def test_what_goes_wrong_with_a_tool_is_told_to_the_model(asking: Asking, 
     assert ran["unseen"] == 0
 
 
+@requirement("python.tools.schema")
 async def test_arguments_have_the_types_of_the_function(asking: Asking) -> None:
     await asking("notary", '@call forecast {"city": "Oslo", "unit": "f", "days": 3}\n@then\n@say Done.')
     assert results_in(asking.calls[-1].messages) == ['{"city":"Oslo","unit":"f","days":3}']
@@ -138,6 +146,7 @@ async def test_arguments_have_the_types_of_the_function(asking: Asking) -> None:
     assert schema["parameters"]["required"] == ["city"]
 
 
+@requirement("python.tools.limit")
 async def test_the_limit_of_steps_ends_a_turn_with_length_and_keeps_what_was_said(asking: Asking) -> None:
     step = f'@say More.\n@call note {{"text": "{asking.marker}"}}\n@then\n'
     done = await asking("notary", step * 8 + "@say Never.")

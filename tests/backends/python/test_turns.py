@@ -12,6 +12,7 @@ from frontdesk.testing.script import TABLE
 from tests.backends.python.cast import ran
 from tests.backends.python.serving import WEATHER, Asking, calls_of
 from tests.backends.python.test_tools import results_in
+from tests.requirements import requirement
 
 PICTURE = (
     "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJ"
@@ -29,6 +30,7 @@ async def test_the_answer_is_whole_and_bears_the_agents_name(asking: Asking) -> 
     assert done.choices[0].message.content == TABLE
 
 
+@requirement("python.conversations")
 async def test_a_conversation_goes_on_where_it_was_and_branches_where_it_is_edited(asking: Asking) -> None:
     one, two, other = asking.said("@say One."), asking.said("@say Two."), asking.said("@say Other.")
     first = {"role": "assistant", "content": (await asking.message("notary", [one])).content}
@@ -38,6 +40,7 @@ async def test_a_conversation_goes_on_where_it_was_and_branches_where_it_is_edit
     assert texts(asking) == [one["content"], "One.", other["content"]]
 
 
+@requirement("python.conversations")
 async def test_a_branch_keeps_what_its_tools_gave(asking: Asking) -> None:
     one = asking.said(f'@call note {{"text": "{asking.marker}"}}\n@then\n@say One.')
     first = {"role": "assistant", "content": (await asking.message("notary", [one])).content}
@@ -62,6 +65,7 @@ async def test_stateless_requests_leave_nothing_but_may_wait_for_the_callers_too
     assert (await asking.message("notary:stateless", told, tools=[WEATHER])).content == "It rains."
 
 
+@requirement("python.settings")
 async def test_settings_of_the_request_reach_the_model(asking: Asking) -> None:
     asked: dict[str, Any] = {
         "temperature": 0.25,
@@ -96,6 +100,7 @@ async def test_parallel_calls_may_be_forbidden_and_a_tool_demanded(asking: Askin
     assert "get_weather" not in asking.calls[2].tool_names
 
 
+@requirement("python.structured")
 async def test_the_model_is_held_to_a_json_schema(asking: Asking) -> None:
     schema = {
         "type": "object",
@@ -164,11 +169,22 @@ async def test_an_answer_that_is_cut_off_ends_with_length(asking: Asking) -> Non
     assert (done.choices[0].finish_reason, done.choices[0].message.content) == ("length", "Once upon a")
 
 
+@pytest.mark.parametrize("said", ["", "@say Well,\n"])
+async def test_an_answer_that_is_filtered_says_so(asking: Asking, said: str) -> None:
+    if asking.streamed:
+        with pytest.raises(openai.ContentFilterFinishReasonError):
+            await asking("notary", f"{said}@finish content_filter")
+        return
+    done = await asking("notary", f"{said}@finish content_filter")
+    assert done.choices[0].finish_reason == "content_filter"
+
+
 async def test_saying_nothing_is_an_answer(asking: Asking) -> None:
     done = await asking("notary", "@empty")
     assert (done.choices[0].finish_reason, done.choices[0].message.content or "") == ("stop", "")
 
 
+@requirement("python.cut")
 async def test_a_client_that_leaves_stops_the_model_and_what_was_done_stays(
     serve: Any, model: ScriptedModel, marker: str
 ) -> None:
@@ -201,6 +217,7 @@ async def test_a_model_that_falls_silent_is_given_up(serve: Any, model: Scripted
     assert (await asking.message("notary", "@slow 0.2\n@say Slow.")).content == "Slow."
 
 
+@requirement("python.context")
 async def test_many_turns_of_one_agent_do_not_see_each_other(asking: Asking) -> None:
     async def one(number: int) -> str:
         mine = f"{asking.marker}-{number}-{asking.streamed}"

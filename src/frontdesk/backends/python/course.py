@@ -13,7 +13,7 @@ from typing import Any, Protocol, cast
 from pydantic_ai import Agent as Engine
 from pydantic_ai.agent import AbstractAgent
 from pydantic_ai.capabilities import AbstractCapability
-from pydantic_ai.exceptions import UsageLimitExceeded
+from pydantic_ai.exceptions import ContentFilterError, UsageLimitExceeded
 from pydantic_ai.messages import (
     FunctionToolResultEvent,
     ModelMessage,
@@ -188,6 +188,8 @@ class Course:
                             yield (event,)
             except UsageLimitExceeded:
                 self.stop = StopReason.LENGTH
+            except ContentFilterError:  # of an answer of which nothing is left
+                self.stop = StopReason.CONTENT_FILTER
             finally:
                 self.messages = run.all_messages()
         if run.result:

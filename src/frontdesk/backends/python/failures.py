@@ -7,7 +7,6 @@ from json import JSONDecodeError
 
 from pydantic_ai.exceptions import (
     AgentRunError,
-    ContentFilterError,
     FallbackExceptionGroup,
     IncompleteToolCall,
     ModelAPIError,
@@ -73,8 +72,6 @@ def kind_of(error: Exception) -> GatewayError:
             return rejected(error)
         case ModelAPIError():
             return ProviderError(f"The agent's model provider failed{status_of(error)}.")
-        case ContentFilterError():
-            return ProviderError("The agent's model provider filtered the answer.", code="content_filter")
         case IncompleteToolCall():
             return AgentFailed("The model's answer was cut off in the middle of a tool call: allow it more tokens.")
         case UnexpectedModelBehavior():
