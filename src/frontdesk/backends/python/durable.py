@@ -81,7 +81,7 @@ class Journal:
         async def step() -> T:
             return await work()
 
-        return await step()
+        return await DBOS.run_step_async({"name": name}, step)
 
 
 @dataclass

@@ -1,8 +1,9 @@
-"""The language models of the agents: made when an agent is first used, one for all its turns."""
+"""The language models of the agents: made when an agent is first used, one for all turns of all agents that name the
+same, with the same key and address. So agents that are made for each user share their connections."""
 
 from collections.abc import Mapping
 from typing import Any
-from weakref import WeakKeyDictionary, finalize
+from weakref import WeakKeyDictionary, WeakValueDictionary, finalize
 
 from pydantic_ai.models import Model
 
@@ -15,6 +16,7 @@ class Models:
     def __init__(self, providers: Mapping[Any, Account]) -> None:
         self._providers: Mapping[str, Account] = providers
         self._models: WeakKeyDictionary[Agent, Model] = WeakKeyDictionary()
+        self._shared: WeakValueDictionary[Any, Model] = WeakValueDictionary()
         self._left: list[Model] = []
 
     def of(self, agent: Agent) -> Model:
@@ -29,6 +31,16 @@ class Models:
         self.of(agent)
 
     def _made(self, agent: Agent) -> Model:
+        named = agent.models if all(isinstance(each, str) for each in agent.models) else ()
+        key = (named, agent.api_key, agent.base_url)
+        shared = self._shared.get(key) if named else None
+        if shared is None:
+            shared = self._built(agent)
+            if named:
+                self._shared[key] = shared
+        return shared
+
+    def _built(self, agent: Agent) -> Model:
         if agent.engine and not agent.models:
             if isinstance(agent.engine.model, Model):
                 return agent.engine.model
@@ -42,10 +54,16 @@ class Models:
 
     async def sweep(self) -> None:
         """Close those of agents that are gone: of files that were changed, or made by a resolver and forgotten."""
-        while self._left:
-            await close(self._left.pop())
+        used = {id(model) for model in self._models.values()}
+        left = {id(model): model for model in self._left if id(model) not in used}
+        self._left.clear()
+        for key, model in list(self._shared.items()):
+            if id(model) in left:  # nobody is to begin with what is being closed
+                del self._shared[key]
+        for model in left.values():
+            await close(model)
 
     async def aclose(self) -> None:
         await self.sweep()
-        for model in self._models.values():
+        for model in {id(each): each for each in self._models.values()}.values():
             await close(model)
