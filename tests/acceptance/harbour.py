@@ -1,5 +1,5 @@
-# pyright: basic, reportMissingImports=false, reportMissingModuleSource=false
-# (this file runs in Letta's own environment, whose packages are not in ours)
+# pyright: basic, reportMissingImports=false, reportAttributeAccessIssue=false
+# (this file runs in Letta's own environment, whose packages are others than ours)
 """A small MCP server, which Letta starts for each call."""
 
 from mcp.server.fastmcp import FastMCP

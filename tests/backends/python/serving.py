@@ -4,7 +4,7 @@ from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import openai
 from openai.types.chat import ChatCompletion, ChatCompletionMessage, ChatCompletionMessageFunctionToolCall
@@ -55,7 +55,9 @@ class Asking:
         told: list[Any] = [self.said(messages)] if isinstance(messages, str) else list(messages)
         async with self.gateway.client(api_key=self.key) as client:
             if not self.streamed:
-                return await client.chat.completions.create(model=agent, messages=told, **options)
+                return cast(
+                    "ChatCompletion", await client.chat.completions.create(model=agent, messages=told, **options)
+                )
             options = {"stream_options": {"include_usage": True}} | options
             async with client.chat.completions.stream(model=agent, messages=told, **options) as stream:
                 try:
