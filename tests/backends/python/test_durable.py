@@ -16,6 +16,7 @@ from openai import AsyncOpenAI
 
 from frontdesk import Agent
 from frontdesk.agents.errors import AgentError
+from frontdesk.agents.files import agent_of
 from frontdesk.testing import ScriptedModel
 from tests.backends.python.durable_cast import MODEL, do, done
 from tests.backends.python.serving import WEATHER, Asking, calls_of, serving
@@ -239,6 +240,10 @@ async def in_the_background(client: AsyncOpenAI, mark: str, end: str) -> tuple[s
         model="clerk", input=script, background=True, extra_headers={"x-frontdesk-conversation": mark}
     )
     return begun.parse().id, begun.headers["x-frontdesk-turn"]
+
+
+def test_a_file_can_say_that_its_agent_is_durable() -> None:
+    assert agent_of(Path("clerk.yaml"), b"model: openai/scripted\ndurable: true").durable
 
 
 def test_an_engine_cannot_be_made_durable_from_outside() -> None:
