@@ -567,7 +567,7 @@ class Run:
 
         Where nobody can say now, the turn stays in the ledger as it is, until that has been found out.
         """
-        if self._handed_over:
+        if self._handed_over and placement.agent.outlives:
             self._parts.ledger.abandon(entry)
             self._end(error)
             return
@@ -588,6 +588,8 @@ class Run:
             self._end(error)
             return
         kept = len(dropped) < len(placement.deliver)
+        if self._handed_over:
+            error = ShuttingDown("The gateway was shut down while the agent was at work.")
         cut = isinstance(error, asyncio.CancelledError | GeneratorExit)
         state: Ended = "cancelled" if cut else "failed_after" if kept else "failed_before"
         await self._note_end(entry, error, state, kept=kept, rest=dropped if kept else ())

@@ -305,6 +305,7 @@ class Agent:
     allowed_tools: tuple[str, ...] = ()  # shell patterns of those which it may run without asking
     scope: str = "user"  # what a caller must hold to use or see it
     listed: bool = True  # False: it is found by its name alone
+    outlives: bool = True  # its turns go on when this process ends, for another to find out their end
     recalls: bool = False  # a branch can be made from any point of a conversation, so that no copies need be kept
     files: frozenset[str] = TEXT_FILES  # patterns of the media types it can be given
     budgets: tuple[Budget, ...] = ()  # its own, beside those of the settings

@@ -6,6 +6,8 @@ They need the extra `frontdesk[x402]`.
 import asyncio
 import base64
 import json
+import subprocess
+import sys
 import time
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
@@ -29,11 +31,13 @@ from tests.cli.servers import listening
 from tests.faults.asking import broken_off, create, failure
 from tests.faults.watch import Watched, eventually, watched
 
+depth = sys.getrecursionlimit()
 x402: Any = pytest.importorskip("x402")
 evm: Any = pytest.importorskip("x402.mechanisms.evm.exact")
 client_of: Any = pytest.importorskip("x402.http.clients.httpx")
 accounts: Any = pytest.importorskip("eth_account")
 messages: Any = pytest.importorskip("eth_account.messages")
+sys.setrecursionlimit(depth)  # which one of these has raised
 
 Json = dict[str, Any]
 
@@ -351,3 +355,11 @@ def test_a_price_that_cannot_be_paid_is_refused_when_it_is_made(fields: Json, co
 def test_without_a_price_a_budget_of_nothing_is_refused() -> None:
     with pytest.raises(AgentError, match="lets nobody spend anything"):
         Agent("paid", model="openai/scripted", skills=[Budget("0 tokens")])
+
+
+def test_the_sdk_does_not_let_requests_nest_deeper() -> None:
+    code = (
+        "import sys; before = sys.getrecursionlimit(); from frontdesk.sdks import x402_sdk;"
+        " x402_sdk('mechanisms.evm.exact'); sys.exit(sys.getrecursionlimit() != before)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -4,6 +4,7 @@ import asyncio
 import sys
 import threading
 from collections import Counter
+from queue import SimpleQueue
 from typing import Any
 
 from frontdesk import Agent, context, hook, prompt, tool
@@ -13,6 +14,9 @@ MODEL = "openai/scripted"
 
 ran: Counter[str] = Counter()
 ended: Counter[str] = Counter()
+began: SimpleQueue[str] = SimpleQueue()
+"""What slow tools have been given, as they begin."""
+
 overheard: dict[str, str] = {}
 """Which agent the context named, by the text of the message."""
 
@@ -28,6 +32,7 @@ def note(text: str) -> str:
 async def slow(text: str) -> str:
     """Take a while."""
     ran[text] += 1
+    began.put(text)
     try:
         await asyncio.sleep(30)
     finally:

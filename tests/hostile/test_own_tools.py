@@ -9,7 +9,7 @@ import openai
 import pytest
 
 from tests.backends.python.serving import WEATHER, Asking, calls_of
-from tests.hostile.cast import RAISED, STRANGE, ended, overheard, ran
+from tests.hostile.cast import RAISED, STRANGE, began, ended, overheard, ran
 
 
 def call(name: str, **arguments: Any) -> str:
@@ -73,9 +73,7 @@ async def test_a_tool_is_cancelled_when_its_turn_is(asking: Asking) -> None:
     script = f"{call('note', text='before ' + asking.marker)}\n@then\n{call('slow', text=asking.marker)}"
     async with asking.gateway.client() as client:
         begun = await client.responses.create(model="odd", input=asking.said(script)["content"], background=True)
-        async with asyncio.timeout(10):
-            while not ran[asking.marker]:
-                await asyncio.sleep(0.02)
+        await asyncio.to_thread(began.get, timeout=10)
         cancelled = await client.responses.cancel(begun.id)
         assert cancelled.status == "cancelled"
         assert ended[asking.marker] == 1

@@ -5,7 +5,6 @@ before their turn begins, and collected when the turn has come to something. The
 """
 
 import asyncio
-import importlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ import structlog
 from frontdesk.amounts import Payment
 from frontdesk.errors import PaymentRequired, PaymentUnavailable
 from frontdesk.ports import Offer, Paid
+from frontdesk.sdks import x402_sdk
 
 log = structlog.get_logger(__name__)
 
@@ -70,8 +70,8 @@ class X402Payments:
     async def offer(self, payment: Payment) -> Offer:
         wanted = await self._wanted(payment)
         accepts = tuple(each.model_dump(by_alias=True, exclude_none=True) for each in wanted)
-        whole = sdk("schemas").PaymentRequired(accepts=wanted)
-        return Offer(sdk("http.utils").encode_payment_required_header(whole), accepts)
+        whole = x402_sdk("schemas").PaymentRequired(accepts=wanted)
+        return Offer(x402_sdk("http.utils").encode_payment_required_header(whole), accepts)
 
     async def read(self, payment: Payment, sent: str) -> Paid:
         payload, signed = decoded(sent)
@@ -114,7 +114,7 @@ class X402Payments:
         server = await self._server(payment)
         dollars = str(payment.price).removesuffix(" USD")
         return server.build_payment_requirements(
-            sdk("schemas").ResourceConfig(
+            x402_sdk("schemas").ResourceConfig(
                 scheme="exact",
                 pay_to=payment.pay_to,
                 price=f"${dollars}",
@@ -132,11 +132,11 @@ class X402Payments:
         return self._servers[place]
 
     async def _started(self, payment: Payment) -> Any:
-        http, missing = sdk("http"), sdk().SchemeNotFoundError
+        http, missing = x402_sdk("http"), x402_sdk().SchemeNotFoundError
         self._client = self._client or httpx.AsyncClient(timeout=COLLECT_SECONDS)
         config = http.FacilitatorConfig(url=payment.facilitator, timeout=CALL_SECONDS, http_client=self._client)
-        server = sdk().x402ResourceServer(http.HTTPFacilitatorClient(config))
-        server.register(payment.network, sdk("mechanisms.evm.exact").ExactEvmServerScheme())
+        server = x402_sdk().x402ResourceServer(http.HTTPFacilitatorClient(config))
+        server.register(payment.network, x402_sdk("mechanisms.evm.exact").ExactEvmServerScheme())
         try:
             await asyncio.to_thread(server.initialize)  # which asks, and waits
             if server.get_supported_kind(2, payment.network, "exact") is None:
@@ -146,16 +146,11 @@ class X402Payments:
         return server
 
 
-def sdk(part: str = "") -> Any:
-    """A part of the SDK, only for those who need it. Raises ImportError where the extra is not installed."""
-    return importlib.import_module(f"x402.{part}" if part else "x402")
-
-
 def decoded(sent: str) -> tuple[Any, Authorization]:
     """Read the header of the protocol's version 2. Raises PaymentRequired."""
     try:
-        payload = sdk("http.utils").decode_payment_signature_header(sent)
-        if not isinstance(payload, sdk("schemas").PaymentPayload):
+        payload = x402_sdk("http.utils").decode_payment_signature_header(sent)
+        if not isinstance(payload, x402_sdk("schemas").PaymentPayload):
             raise TypeError("version 1")
         signed = payload.payload["authorization"]
         return payload, Authorization(

@@ -6,6 +6,7 @@ from pathlib import Path
 import pydantic_ai
 
 from frontdesk import Agent, context, handoff, tool
+from frontdesk.agents.skills import AskAgent
 from tests.faults.watch import eventually
 
 MODEL = "openai/scripted"
@@ -55,4 +56,6 @@ clerk = Agent(
 archivist = Agent("archivist", model=MODEL, instructions="You keep things.", tools=[note])
 plain = Agent("plain", model=MODEL, engine=pydantic_ai.Agent(name="plain"))
 
-agents = [clerk, archivist, plain]
+boss = Agent("boss", model=MODEL, skills=[AskAgent(["clerk", "archivist"])], durable=True)
+
+agents = [clerk, archivist, plain, boss]

@@ -1,6 +1,7 @@
 """Durable agents: their turns survive the process, and are otherwise like those of any other agent."""
 
 import asyncio
+import json
 import signal
 import sqlite3
 import uuid
@@ -41,7 +42,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Generator[Path]:
 
 @pytest.fixture(scope="module")
 def gateway(folder: Path, model: ScriptedModel, tmp_path_factory: pytest.TempPathFactory) -> Generator[Served]:
-    with serving(tmp_path_factory.mktemp("gateway"), model, agents=(AGENTS,)) as running:
+    with serving(tmp_path_factory.mktemp("gateway"), model, agents=(AGENTS,), silence_seconds=3.0) as running:
         yield running
 
 
@@ -61,7 +62,7 @@ async def test_a_durable_turn_runs_tools_and_goes_on_in_its_conversation(asking:
 
 
 async def test_words_are_heard_as_the_model_speaks_them(asking: Asking) -> None:
-    said = asking.said("@pace 0.05\n@long 60")
+    said = asking.said("@pace 0.03\n@long 30")
     async with asking.gateway.client() as client:
         stream = await create(client, model="clerk", messages=[said], stream=True)
         texts: list[str] = [
@@ -90,6 +91,21 @@ async def test_whoever_is_handed_the_turn_is_durable_too(asking: Asking) -> None
 async def test_who_brings_an_engine_cannot_be_handed_a_durable_turn(asking: Asking) -> None:
     with pytest.raises(openai.APIError, match="engine of its own"):
         await asking("clerk", "@call transfer_to_plain\n@then\n@say no")
+
+
+@pytest.mark.parametrize("agent", ["clerk", "archivist"])
+async def test_a_durable_agent_asks_others_durable_or_not(asking: Asking, agent: str) -> None:
+    question = f'@call note {{"text": "{asking.marker}"}}\n@then\n@say 42.\n{asking.marker}'
+    call = {"agent": agent, "message": question}
+    assert (await asking.message("boss", f"@call ask_agent {json.dumps(call)}\n@then\n@say I see.")).content == "I see."
+    assert "42." in results_in(asking.calls[-1].messages)[0]
+    assert len(done(asking.marker)) == 1
+
+
+async def test_a_model_that_hangs_is_given_up(asking: Asking) -> None:
+    with pytest.raises(openai.APIError, match="no sign of work") as info:
+        await asking("clerk", f'@call note {{"text": "{asking.marker}"}}\n@then\n@hang')
+    assert info.value.code == "agent_timeout"
 
 
 async def test_a_form_of_answer_is_kept_to(asking: Asking) -> None:

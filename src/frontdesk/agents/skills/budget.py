@@ -1,6 +1,5 @@
 """The skill that limits what is spent on an agent's turns. The server does the counting."""
 
-import importlib
 import re
 from decimal import Decimal
 from typing import Any
@@ -10,6 +9,7 @@ from frontdesk.agents.agent import Agent
 from frontdesk.agents.errors import AgentError
 from frontdesk.agents.skill import Skill
 from frontdesk.amounts import Payment, Per, Period
+from frontdesk.sdks import x402_sdk
 
 FACILITATOR = "https://x402.org/facilitator"
 """The SDK's default, which is for trying things out: on test networks alone."""
@@ -119,7 +119,7 @@ class X402:
 def check_network(network: str) -> None:
     """See that the SDK is there, and knows a stablecoin on this network which can be paid by a signature alone."""
     try:
-        assets: Any = importlib.import_module("x402.mechanisms.evm.default_assets")
+        assets: Any = x402_sdk("mechanisms.evm.default_assets")
     except ImportError:
         raise AgentError("X402 needs its SDK. Install it with: pip install 'frontdesk[x402]'") from None
     known = assets.DEFAULT_ASSETS.get(network) if NETWORK.fullmatch(network) else None

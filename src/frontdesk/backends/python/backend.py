@@ -145,6 +145,7 @@ class PythonBackend:
             honours=honours(self._models.of(agent), agent.settings),
             scope=agent.scope,
             files=FILES,
+            outlives=agent.durable,
             recalls=True,
             skills=tuple(
                 Skill(tool.name, tool.definition.description or "")

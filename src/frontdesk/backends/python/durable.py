@@ -12,7 +12,7 @@ import uuid
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, contextmanager
-from contextvars import ContextVar
+from contextvars import Context, ContextVar, copy_context
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -168,14 +168,22 @@ class Durable:
         """Closing it hangs up; the turn goes on. Raises GatewayError."""
         relay = self._relays[turn.id] = Relay(placement.hold)
         try:
-            with unavailable(), SetWorkflowID(turn.id):
-                await self.start()
-                await DBOS.start_workflow_async(self._workflow, turn, replace(placement, hold=None))
+            await self.start()
+            begun = asyncio.create_task(self._begin(turn, placement), context=outside())
+            try:
+                await asyncio.shield(begun)
+            except asyncio.CancelledError:
+                await asyncio.wait([begun])  # it may have been written, and can be cancelled only after that
+                raise
             async with aclosing(relay.batches()) as batches:
                 async for batch in batches:
                     yield batch
         finally:
             self._relays.pop(turn.id, None)
+
+    async def _begin(self, turn: Turn, placement: Placement) -> None:
+        with unavailable(), SetWorkflowID(turn.id):
+            await DBOS.start_workflow_async(self._workflow, turn, replace(placement, hold=None))
 
     async def _work(self, turn: Turn, placement: Placement) -> Stretch | None:
         """The workflow: from its beginning each time. Gives what the turn adds to its thread, if it came to its end."""
@@ -292,6 +300,15 @@ class Watching(AbstractCapability[Any]):
 async def overheard(_: RunContext[Any], events: AsyncIterable[Any]) -> None:
     """What the engine tells within a step: the model, as it speaks."""
     await at_work.get().overhear(events)
+
+
+def outside() -> Context:
+    """Where a workflow can begin: not within a step of another, whose tool has asked an agent."""
+    if DBOS.workflow_id is None:
+        return copy_context()
+    context = Context()
+    context.run(structlog.contextvars.bind_contextvars, **structlog.contextvars.get_contextvars())
+    return context
 
 
 @contextmanager

@@ -23,7 +23,7 @@ from frontdesk.agents.handoffs import Handoff
 from frontdesk.agents.hooks import AfterToolCall, BeforeToolCall
 from frontdesk.agents.tools import Tool
 from frontdesk.backends.python.hooks import called
-from frontdesk.backends.python.outputs import tellable
+from frontdesk.backends.python.outputs import tellable, text
 from frontdesk.errors import GatewayError
 from frontdesk.turn import Tool as CallersTool
 
@@ -125,11 +125,11 @@ class OwnTools(AbstractToolset[Any]):
                 with contained():
                     output = tellable(await tool.run(before.arguments))
         except ToolFailed as error:
-            failed = error
+            failed = ToolFailed(text(error.message))
         except ModelRetry as error:
+            failed = ToolFailed(text(error.message))
             if retries < tool.retries:
-                raise
-            failed = ToolFailed(error.message)
+                raise ModelRetry(failed.message) from error
         except (GatewayError, ApprovalRequired):
             raise
         except Exception as error:
@@ -146,7 +146,7 @@ def what_of(error: Exception, tool: Tool, *, late: bool) -> str:
     """What the model is told of a tool that failed."""
     if late:
         return f"The tool {tool.name!r} did not answer within {tool.timeout_seconds:g} seconds."
-    return f"{type(error).__name__}: {error}"[:MOST_SAID]
+    return text(f"{type(error).__name__}: {error}"[:MOST_SAID])
 
 
 @dataclass(frozen=True)
