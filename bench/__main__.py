@@ -12,13 +12,14 @@ from pathlib import Path
 
 import msgspec
 
-from bench import report, scenarios
+from bench import agents, report, scenarios
 from bench.fake_letta import FakeLetta
 from bench.processes import Child, StartError, free_port, python
 from bench.scenarios import AGENTS, Capacity, Sample, Scenario, Target
 
 GATEWAY = f"{shlex.quote(str(Path(sys.executable).parent / 'frontdesk'))} serve --port {{port}}"
-SUITES = ("ttft", "burst", "paced", "plain", "large", "capacity")
+SUITES = ("ttft", "burst", "paced", "plain", "large", "agents", "capacity")
+QUICK = ("ttft", "burst", "paced", "plain", "large")
 
 
 def arguments() -> argparse.Namespace:
@@ -73,7 +74,7 @@ class Run:
         self.fake = fake
         self.targets = compared
         self.quick: bool = options.quick
-        self.suites: set[str] = set(options.only or (SUITES[:-1] if options.quick else SUITES))
+        self.suites: set[str] = set(options.only or (QUICK if options.quick else SUITES))
         self.rounds: int = options.rounds or (3 if options.quick else 5)
         self.samples: list[Sample] = []
         self.capacity: dict[str, Capacity] = {}
@@ -140,7 +141,11 @@ def main() -> int:
         sys.stderr.write(f"{error}\n")
         return 2
     about["load average at the end"] = ", ".join(f"{one:.1f}" for one in os.getloadavg())
-    return 0 if answer(run, options, about) or not options.gate else 1
+    kept = answer(run, options, about) or not options.gate
+    if "agents" in run.suites and not options.floor_only:
+        sys.stdout.write("\nAgents in Python, and bare from the same Pydantic AI run:\n\n")
+        sys.stdout.writelines(agents.table(1 if run.quick else 3))
+    return 0 if kept else 1
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -44,6 +44,7 @@ class Case(msgspec.Struct, frozen=True):
 CASES = (
     Case("one at a time, first token", 2, 2, 1, 200, warm=20),
     Case("50 × 20 tok/s", 60, 50, 50, 100, warm=1),
+    Case("20 × 50 tok/s, long", 900, 20, 20, 20),
     Case("bursts of 200", 200, 0, 10, 100, warm=1),
     Case("1,000 × 1 tok/s", 10, 1000, 1000, 1000),
 )
@@ -131,16 +132,22 @@ def middle(each: list[Measured]) -> Measured:
     return sorted(each, key=lambda one: one.cpu_us)[len(each) // 2]
 
 
+def table(rounds: int, only: Sequence[str] = ()) -> Iterator[str]:
+    """The lines of the table, as they are measured."""
+    yield f"| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}\n"
+    for case in CASES:
+        if not only or any(part in case.name for part in only):
+            yield f"{row(case, rounds)}\n"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.agents", description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--only", action="append", help="a part of a case's name; may be given several times")
+    parser.add_argument("--only", action="append", default=[], help="a part of a case's name; may be given repeatedly")
     options = parser.parse_args()
-    sys.stdout.write(f"| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}\n")
-    for case in CASES:
-        if not options.only or any(part in case.name for part in options.only):
-            sys.stdout.write(f"{row(case, options.rounds)}\n")
-            sys.stdout.flush()
+    for line in table(options.rounds, options.only):
+        sys.stdout.write(line)
+        sys.stdout.flush()
 
 
 if __name__ == "__main__":
