@@ -1,12 +1,14 @@
 """The real things: a Letta server, a scripted model behind it, a gateway before it, official clients."""
 
 import itertools
+import logging
 import os
 from collections.abc import AsyncGenerator, Callable, Generator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 from letta_client import Letta
 from openai import AsyncOpenAI
 
@@ -17,7 +19,20 @@ from tests.served import Served, served
 os.environ.pop("COLUMNS", None)  # as set for a worker process of the test run: what is piped is not folded
 
 MODEL = "openai-proxy/scripted"
+OUR_HANDLER = "frontdesk"  # of the standard library's logging, as `observe.logs` installs it
 OTHER_MODEL = "understudy"
+
+
+@pytest.fixture(autouse=True)
+def logging_as_before() -> Generator[None]:
+    """What one test sets up for logging, such as a command that is run within this process, is not there in the next:
+    its streams are closed by then."""
+    before, root = structlog.get_config(), logging.getLogger()
+    installed = [handler for handler in root.handlers if handler.get_name() == OUR_HANDLER]
+    yield
+    structlog.configure(**before)
+    for handler in [each for each in root.handlers if each.get_name() == OUR_HANDLER and each not in installed]:
+        root.removeHandler(handler)
 
 
 @pytest.fixture(scope="session")

@@ -197,6 +197,7 @@ OPERATIONS: Mapping[str, Operation] = {
 
 BESIDE: Mapping[type[GatewayError], tuple[str, ...]] = {
     InvalidRequest: (
+        "agent_loop",
         "approval_not_pending",
         "item_not_found",
         "background_task_rejected",
