@@ -182,9 +182,10 @@ async def open_once(url: str) -> None:
 
 
 def run(settings: Settings, listener: socket.socket, on_start: Callable[[], object] = lambda: None) -> None:
-    gc.freeze()  # what was imported stays; the collector need not look at it again and again
+    running = server(settings, on_start)
+    gc.freeze()  # what was imported stays, agents' engine too: the collector need not look at it again and again
     with loop_that_closes():
-        server(settings, on_start).run(sockets=sockets_of(listener))
+        running.run(sockets=sockets_of(listener))
 
 
 def configure_logs(settings: Settings) -> None:
