@@ -231,6 +231,11 @@ class Hold(Protocol):
     What is awaited raises InsufficientBudget where there is no more, and StoreUnavailable: the turn must end then.
     """
 
+    @property
+    def binds(self) -> bool:
+        """Whether any budget concerns the turn by now. A handoff may change that."""
+        ...
+
     async def call_model(self, model: str, input_tokens: int, max_output_tokens: int | None = None) -> None:
         """`provider/model` is about to be called with about so many tokens: see that enough is set aside for it."""
         ...

@@ -6,7 +6,6 @@ import json
 from collections.abc import AsyncGenerator, Generator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -20,7 +19,8 @@ from a2a.utils.errors import A2AError
 from tests.cli.servers import row
 from tests.faults.fake import FakeLetta, fake_letta
 from tests.faults.watch import Watched, eventually, watched
-from tests.protocols.responses.clients import rehearsed, users, visited
+from tests.protocols.guests import anew, settings
+from tests.protocols.responses.clients import users, visited
 from tests.requirements import requirement
 
 CARD = "/.well-known/agent-card.json"
@@ -31,11 +31,7 @@ PNG = base64.b64decode(
 LIVE = (types.TASK_STATE_SUBMITTED, types.TASK_STATE_WORKING)
 
 
-def key(name: str, **more: Any) -> dict[str, Any]:
-    return {"name": name, "sha256": sha256(name.encode()).hexdigest()} | more
-
-
-KEYS = (key("ann"), key("bob"), key("otis-only", agents=("Otis",)), key("one-turn", max_turns=1))
+__all__ = ["anew", "settings"]
 
 
 @pytest.fixture(scope="module")
@@ -48,22 +44,9 @@ def fake() -> Generator[FakeLetta]:
 
 
 @pytest.fixture(scope="module")
-def settings(fake: FakeLetta) -> dict[str, Any]:
-    return {"letta_base_url": fake.url, "keys": KEYS, "probe_key": "ann", "max_body_bytes": 200_000}
-
-
-@pytest.fixture(scope="module")
 def gateway(settings: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Generator[Watched]:
     with watched(tmp_path_factory.mktemp("a2a"), **settings) as gateway:
         yield replace(gateway, key="ann")
-
-
-@pytest.fixture(autouse=True)
-def anew(fake: FakeLetta) -> None:
-    fake.visits.clear()
-    fake.cancels.clear()
-    fake.gate.clear()
-    rehearsed(fake)
 
 
 def by_hand(gateway: Watched, secret: str = "ann") -> httpx.AsyncClient:

@@ -165,10 +165,14 @@ class TurnHold:
         self._till: Account | None = None  # what its caller has paid with: an account that is good for one turn
         self._paid: Paid | None = None
 
+    @property
+    def binds(self) -> bool:
+        return bool(self._positions)
+
     async def reserve(self) -> None:
         """Set aside what the turn may need. Raises InsufficientBudget, PriceUnknown, StoreUnavailable. Whatever comes
         of it, it is to be settled."""
-        if not self._positions:
+        if not self.binds:
             return
         await self._budgets.load(each.budget.unit for each in self._positions)
         first = (self.model, told_tokens(self._turn), self._turn.options.max_output_tokens)

@@ -127,16 +127,16 @@ class PythonBackend:
     # --- who there is ----------------------------------------------------------------------------------------------
 
     async def agents(self) -> Sequence[Agent]:
-        return [self._described(name, agent) for name, agent in self._source.listed().items()]
+        return [self._described(agent) for agent in self._source.listed().values()]
 
     async def find(self, name: str) -> Sequence[Agent]:
         found = await self._source.find(name)
-        return [self._described(name, found, listed=name in self._source.listed())] if found else []
+        return [self._described(found, listed=name in self._source.listed())] if found else []
 
-    def _described(self, name: str, agent: PythonAgent, *, listed: bool = True) -> Agent:
+    def _described(self, agent: PythonAgent, *, listed: bool = True) -> Agent:
         return Agent(
-            id=name,
-            name=name,
+            id=agent.name,
+            name=agent.name,
             backend=self._name,
             created=self._since,
             description=agent.description,
@@ -269,8 +269,8 @@ class PythonBackend:
             turn=turn,
             messages=[*past, *new],
             fresh=len(past),
-            model=self._models.of,
-            described=lambda agent: self._described(agent.name, agent),
+            models=self._models,
+            described=self._described,
             find=lambda name: self._found(name, held),
             silence_seconds=self._silence_seconds,
             overlay=placement.overlay,
@@ -286,7 +286,7 @@ class PythonBackend:
     def _check(self, agent: PythonAgent, who: Principal) -> None:
         """Once more: a listing may be older than the agent, and calls that wait may be another agent's. Raises
         Forbidden, and Unauthenticated where a key is needed."""
-        if not may_use(who, self._described(agent.name, agent)):
+        if not may_use(who, self._described(agent)):
             raise refusal(agent.scope, who, f"The agent {agent.name!r}")
 
     async def _found(self, name: str, held: AsyncExitStack) -> PythonAgent | None:

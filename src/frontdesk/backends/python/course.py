@@ -39,6 +39,7 @@ from frontdesk.agents.hooks import AfterModelCall, BeforeModelCall, Chunk, Handi
 from frontdesk.agents.models import held, settings
 from frontdesk.backends.python import history
 from frontdesk.backends.python.hooks import called
+from frontdesk.backends.python.models import Models
 from frontdesk.backends.python.silence import Silence
 from frontdesk.backends.python.toolset import (
     UNBOUNDED,
@@ -46,7 +47,6 @@ from frontdesk.backends.python.toolset import (
     OwnTools,
     Ran,
     StepEnders,
-    Without,
     callers,
     transfer_definition,
     transfers,
@@ -111,7 +111,7 @@ class Course:
     turn: Turn
     messages: list[ModelMessage]
     fresh: int
-    model: Callable[[Agent], Model]
+    models: Models
     described: Callable[[Agent], Described]
     find: Lookup
     silence_seconds: float
@@ -160,9 +160,8 @@ class Course:
 
     async def _run(self) -> AsyncGenerator[Batch, None]:
         """The turn of the agent who is at work, to its answer, or to what it cannot do alone."""
-        taken = {tool.name for tool in self.turn.tools}
-        handoffs = transfers(self.agent.parts.handoffs, self.context, taken)
-        self._translator = translator = Translator(taken)
+        handoffs = transfers(self.agent.parts.handoffs, self.context, self._taken)
+        self._translator = translator = Translator(self._taken)
         # An answer that is itself a call leaves no other call of its step standing, and is known at its end.
         translator.streams_calls = self.agent.engine is None or self.agent.engine.output_type is str
         async with AsyncExitStack() as stack:
@@ -198,10 +197,10 @@ class Course:
 
     async def _begun(self, handoffs: Mapping[str, Handoff], stack: AsyncExitStack) -> AgentRun[Any, Any]:
         agent, turn, context = self.agent, self.turn, self.context
-        model = self.model(agent)
+        model = self.models.of(agent)
         engine = self.journal.engine(agent, model) if self.journal else agent.engine or bare()
         context.agent = agent.name
-        taken = {tool.name for tool in turn.tools}
+        taken = self._taken
         enders = [*callers(turn.tools), *(transfer_definition(name, each) for name, each in handoffs.items())]
         ours: list[AbstractToolset[Any]] = []  # an engine takes time for each, also where it is empty
         if agent.parts.has_tools:
@@ -209,7 +208,7 @@ class Course:
         if enders:
             ours.append(StepEnders(enders))
         if agent.engine and taken:
-            kept = [Without(each, taken) for each in engine.toolsets]
+            kept = [each.filtered(lambda _, tool: tool.name not in taken) for each in engine.toolsets]
             stack.enter_context(engine.override(tools=[], toolsets=[*kept, *ours]))
         check_names(engine, taken)
         return await stack.enter_async_context(
@@ -229,11 +228,17 @@ class Course:
         )
 
     @property
+    def _taken(self) -> frozenset[str]:
+        """The names which the caller's tools have in this turn."""
+        return frozenset(tool.name for tool in self.turn.tools)
+
+    @property
     def _watched(self) -> bool:
         """Whether anything is to be done before the model is called: an engine takes time for each chunk then."""
         options = self.turn.options
         formed = options.format is not None and options.format.enforced
-        return formed or bool(options.must_call or self.context.hold or BeforeModelCall in self.agent.parts.hooks)
+        paid = self.context.hold is not None and self.context.hold.binds
+        return formed or paid or bool(options.must_call) or BeforeModelCall in self.agent.parts.hooks
 
     async def _heard(self, stream: AsyncIterable[Any], translator: Translator) -> AsyncGenerator[Event, None]:
         """One step of the engine, in our words. Raises AgentTimeout."""
@@ -319,21 +324,21 @@ class Course:
 
     async def may_call(self, request: ModelRequestContext) -> None:
         """The model is about to be called. Raises InsufficientBudget."""
-        if hold := self.context.hold:
+        if (hold := self.context.hold) and hold.binds:
             most = (request.model_settings or {}).get("max_tokens")
             tools = (len(str(tool.parameters_json_schema)) for tool in request.model_request_parameters.function_tools)
             self._asked = max(self._told, tokens_of([*history.sizes(request.messages), *tools]))
-            await hold.call_model(self.described(self.agent).model, self._asked, most)
+            await hold.call_model(self.models.name(self.agent), self._asked, most)
 
     async def _has_called(self, response: ModelResponse, usage: RunUsage) -> None:
-        self.context.usage = usage_of(usage)
+        self.context.usage = history.counted(usage)
         await called(self.agent.parts.hooks, AfterModelCall(response, self.context.usage))
         if hold := self.context.hold:
             used = history.usage_of([response])
             if not used.input_tokens + used.output_tokens:  # many servers tell none: it is not free for that
                 used = Usage(self._asked, tokens_of(history.sizes([response])))
             self._told = used.input_tokens + used.output_tokens
-            hold.used(self.described(self.agent).model, used)
+            hold.used(self.models.name(self.agent), used)
 
 
 @cache
@@ -389,13 +394,3 @@ def wishes(agent: Agent, turn: Turn, model: Model) -> ModelSettings:
     """The agent's settings, and over them the caller's."""
     asked = {**(agent.settings or {}), **settings(turn.options, model)}
     return cast("ModelSettings", asked)
-
-
-def usage_of(usage: RunUsage) -> Usage:
-    return Usage(
-        input_tokens=usage.input_tokens,
-        output_tokens=usage.output_tokens,
-        cached_tokens=usage.cache_read_tokens,
-        cache_write_tokens=usage.cache_write_tokens,
-        reasoning_tokens=usage.details.get("reasoning_tokens", 0),
-    )

@@ -24,6 +24,7 @@ from pydantic_ai.messages import (
     UserContent,
     UserPromptPart,
 )
+from pydantic_ai.usage import RunUsage
 from pydantic_core import PydanticSerializationError, to_json
 
 from frontdesk.turn import (
@@ -254,13 +255,20 @@ def is_plain(content: Any) -> bool:
 def usage_of(messages: Sequence[ModelMessage]) -> Usage:
     """Summed over the model calls which these messages hold."""
     calls = [message.usage for message in messages if isinstance(message, ModelResponse)]
+    total = RunUsage()
+    for call in calls:
+        total.incr(call)
+    return counted(total, calls[-1].input_tokens if calls else 0)
+
+
+def counted(usage: RunUsage, context_tokens: int = 0) -> Usage:
     return Usage(
-        input_tokens=sum(call.input_tokens for call in calls),
-        output_tokens=sum(call.output_tokens for call in calls),
-        cached_tokens=sum(call.cache_read_tokens for call in calls),
-        cache_write_tokens=sum(call.cache_write_tokens for call in calls),
-        reasoning_tokens=sum(call.details.get("reasoning_tokens", 0) for call in calls),
-        context_tokens=calls[-1].input_tokens if calls else 0,
+        input_tokens=usage.input_tokens,
+        output_tokens=usage.output_tokens,
+        cached_tokens=usage.cache_read_tokens,
+        cache_write_tokens=usage.cache_write_tokens,
+        reasoning_tokens=usage.details.get("reasoning_tokens", 0),
+        context_tokens=context_tokens,
     )
 
 

@@ -171,27 +171,6 @@ class StepEnders(ExternalToolset[Any]):
         return {name: replace(tool, args_validator=Lenient()) for name, tool in tools.items()}
 
 
-class Without(AbstractToolset[Any]):
-    """A toolset of a plain agent's, without the names which the caller's tools have taken."""
-
-    def __init__(self, wrapped: AbstractToolset[Any], taken: Collection[str]) -> None:
-        self._wrapped = wrapped
-        self._taken = taken
-
-    @property
-    def id(self) -> str | None:
-        return self._wrapped.id
-
-    async def get_tools(self, ctx: RunContext[Any]) -> dict[str, ToolsetTool[Any]]:
-        tools = await self._wrapped.get_tools(ctx)
-        return {name: tool for name, tool in tools.items() if name not in self._taken}
-
-    async def call_tool(
-        self, name: str, tool_args: dict[str, Any], ctx: RunContext[Any], tool: ToolsetTool[Any]
-    ) -> Any:
-        return await tool.toolset.call_tool(name, tool_args, ctx, tool)
-
-
 def callers(tools: Iterable[CallersTool]) -> list[ToolDefinition]:
     return [
         ToolDefinition(

@@ -1,0 +1,29 @@
+"""Keys, and a fake that begins each test anew, for the protocols by which programs of others come to all agents."""
+
+from hashlib import sha256
+from typing import Any
+
+import pytest
+
+from tests.faults.fake import FakeLetta
+from tests.protocols.responses.clients import rehearsed
+
+
+def key(name: str, **more: Any) -> dict[str, Any]:
+    return {"name": name, "sha256": sha256(name.encode()).hexdigest()} | more
+
+
+KEYS = (key("ann"), key("bob"), key("otis-only", agents=("Otis",)), key("one-turn", max_turns=1))
+
+
+@pytest.fixture(scope="module")
+def settings(fake: FakeLetta) -> dict[str, Any]:
+    return {"letta_base_url": fake.url, "keys": KEYS, "probe_key": "ann", "max_body_bytes": 200_000}
+
+
+@pytest.fixture(autouse=True)
+def anew(fake: FakeLetta) -> None:
+    fake.visits.clear()
+    fake.cancels.clear()
+    fake.gate.clear()
+    rehearsed(fake)
