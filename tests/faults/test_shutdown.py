@@ -69,6 +69,8 @@ def refuses(url: str) -> bool:
         httpx.get(f"{url}/health/live")
     except httpx.ConnectError:
         return True
+    except httpx.TransportError:
+        return False  # it was queued at the socket when that closed, and so was cut off: the next one is refused
     return False
 
 
