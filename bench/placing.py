@@ -13,7 +13,7 @@ import uuid
 from collections.abc import Callable
 from pathlib import Path
 
-from sqlalchemy import Connection, insert
+from sqlalchemy import insert
 
 from frontdesk.conversations.desk import Customs, Desk
 from frontdesk.conversations.ids import Ids
@@ -23,6 +23,7 @@ from frontdesk.ports import Backend
 from frontdesk.store import codec
 from frontdesk.store.database import Database
 from frontdesk.store.tables import conversations, pins, turns
+from frontdesk.store.transaction import Transaction
 from frontdesk.turn import Agent, Item, Message, Principal, Signals, StopReason, Text, Turn, TurnFinished, Usage
 
 TURNS_PER_CHAT = 10
@@ -98,17 +99,20 @@ def rows(chat: int, scope: str) -> tuple[dict[str, object], list[dict[str, objec
     return row, made
 
 
+ADD_CONVERSATION, ADD_TURN, ADD_PIN = insert(conversations), insert(turns), insert(pins)
+
+
 async def fill(database: Database, scope: str, first: int, last: int) -> None:
     for start in range(first, last, 500):
         batch = [rows(chat, scope) for chat in range(start, min(start + 500, last))]
 
-        def write(tx: Connection, batch: list[tuple[dict[str, object], list[dict[str, object]]]] = batch) -> None:
-            tx.execute(insert(conversations), [row for row, _ in batch])
-            tx.execute(insert(turns), [turn for _, made in batch for turn in made])
-            named = [
-                {"scope": scope, "pin": row["id"], "conversation": row["id"], "family": row["id"]} for row, _ in batch
-            ]
-            tx.execute(insert(pins), named)
+        def write(tx: Transaction, batch: list[tuple[dict[str, object], list[dict[str, object]]]] = batch) -> None:
+            for row, made in batch:
+                tx.execute(ADD_CONVERSATION, row)
+                for turn in made:
+                    tx.execute(ADD_TURN, turn)
+                named = {"scope": scope, "pin": row["id"], "conversation": row["id"], "family": row["id"]}
+                tx.execute(ADD_PIN, named)
 
         await database.do(write)
 

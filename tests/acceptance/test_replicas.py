@@ -12,13 +12,14 @@ import httpx
 import openai
 import pytest
 from openai import AsyncOpenAI
-from sqlalchemy import Connection, func, select
+from sqlalchemy import func, select
 
 from frontdesk.conversations.owners import Owners
 from frontdesk.demo.local_letta import LocalLetta
 from frontdesk.store.database import Database
 from frontdesk.store.records import LIVE, Node, beat
 from frontdesk.store.tables import owners, turns
+from frontdesk.store.transaction import Transaction
 from frontdesk.testing import ScriptedModel
 from tests.acceptance.talking import Heard, Said, Talk, heard_last
 from tests.faults.asking import create
@@ -68,7 +69,7 @@ class Fleet:
         """Wait for a process's next sign of life. They were started one after the other."""
         query = select(owners.c.beat).order_by(owners.c.started)
 
-        def beat_of(tx: Connection) -> int:
+        def beat_of(tx: Transaction) -> int:
             return tx.scalars(query).all()[number]
 
         before, deadline = await self.database.read(beat_of), time.monotonic() + 10

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from sqlalchemy import select
+from sqlalchemy import select, text
 
 from frontdesk.app import letta_backend
 from frontdesk.config import LettaServer, Settings
@@ -381,12 +381,12 @@ async def test_a_conversation_with_a_turn_in_it_cannot_be_deleted(house: House) 
 
 async def test_a_failure_does_not_end_the_housekeeping(house: House) -> None:
     trigger = "CREATE TRIGGER broken BEFORE DELETE ON conversations BEGIN SELECT RAISE(ABORT, 'broken'); END"
-    await house.database.do(lambda tx: tx.exec_driver_sql(trigger))
+    await house.database.do(lambda tx: tx.execute(text(trigger)))
     house.keeping.start()
     await house.add("chat", days=0)
     await house.keeping.delete("chat")
     await eventually(lambda: house.deleted == ["chat"])
-    await house.database.do(lambda tx: tx.exec_driver_sql("DROP TRIGGER broken"))
+    await house.database.do(lambda tx: tx.execute(text("DROP TRIGGER broken")))
     await house.add("other", days=0)
     await house.keeping.delete("other")
     await eventually(lambda: house.deleted == ["chat", "chat", "other"])

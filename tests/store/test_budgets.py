@@ -9,13 +9,14 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import Connection, func, select
+from sqlalchemy import func, select
 
 from frontdesk.ports import Account, Held, Shortage, Wanted
 from frontdesk.store import records
 from frontdesk.store.budgets import StoredAccounts
 from frontdesk.store.database import Database
 from frontdesk.store.tables import accounts, holds
+from frontdesk.store.transaction import Transaction
 from tests.store.owners import add
 
 OWNER, OTHER = "process-1", "process-2"
@@ -42,7 +43,7 @@ def account(limit: int = 100, *, id: str = "", holder: str = "alice", period: st
 async def standing(database: Database, of: Account) -> tuple[int, int]:
     """Spent and held; nothing of what is held is held by nobody."""
 
-    def look(tx: Connection) -> tuple[int, int]:
+    def look(tx: Transaction) -> tuple[int, int]:
         row = tx.execute(select(accounts.c.spent, accounts.c.held).where(accounts.c.id == of.id)).first()
         spent, held = (row.spent, row.held) if row else (0, 0)
         assert held == (tx.scalar(select(func.sum(holds.c.amount)).where(holds.c.account == of.id)) or 0)

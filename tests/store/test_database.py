@@ -5,11 +5,11 @@ import subprocess
 import sys
 
 import pytest
-from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
 from frontdesk.errors import StoreUnavailable
 from frontdesk.store.database import Database
+from frontdesk.store.transaction import Transaction
 from tests.store.owners import add, beat_of, count_up, names
 
 
@@ -23,7 +23,7 @@ async def test_a_transaction_gives_what_its_work_gives(database: Database) -> No
 
 
 async def test_a_transaction_that_raises_leaves_nothing(database: Database) -> None:
-    def work(connection: Connection) -> None:
+    def work(connection: Transaction) -> None:
         add("a")(connection)
         raise LookupError("no")
 
@@ -65,7 +65,7 @@ async def test_no_update_is_lost_between_processes(database: Database, database_
 async def test_a_transaction_whose_caller_is_cancelled_is_finished(database: Database, database_url: str) -> None:
     loop = asyncio.get_running_loop()
 
-    def work(connection: Connection) -> None:
+    def work(connection: Transaction) -> None:
         add("a")(connection)
         loop.call_soon_threadsafe(caller.cancel)
         add("b")(connection)
@@ -82,7 +82,7 @@ async def test_a_transaction_whose_caller_is_cancelled_is_finished(database: Dat
 async def test_one_that_stands_in_line_and_is_cancelled_never_begins(database: Database) -> None:
     """More than there are connections; all wait for the same row, or for the same file."""
     await database.do(add("a"))
-    callers = [asyncio.create_task(database.do(count_up("a"))) for _ in range(100)]
+    callers = [asyncio.create_task(database.do(count_up("a"), long=True)) for _ in range(100)]
     late = asyncio.create_task(database.do(add("late")))
     await asyncio.sleep(0)
     late.cancel()

@@ -5,12 +5,13 @@ import random
 from collections.abc import AsyncGenerator, Callable, Sequence
 
 import pytest
-from sqlalchemy import Connection, func, select, table, text
+from sqlalchemy import func, select, table, text
 
 from frontdesk.ports import Block, Passage, Whose
 from frontdesk.store.database import Database
 from frontdesk.store.memories import ERASED_AT_A_TIME, StoredMemories
 from frontdesk.store.tables import blocks, memories, passages
+from frontdesk.store.transaction import Transaction
 
 ALICE = Whose("acme", "alice", "milo")
 MANY = 1000
@@ -260,7 +261,7 @@ async def test_there_are_never_more_passages_than_allowed(kept: StoredMemories, 
 
 
 async def rows(database: Database) -> list[int]:
-    def count(tx: Connection) -> list[int]:
+    def count(tx: Transaction) -> list[int]:
         words = table("passage_words")
         return [
             tx.scalars(select(func.count()).select_from(each)).one() for each in (memories, blocks, passages, words)
@@ -300,7 +301,7 @@ async def test_a_user_an_agent_and_a_whole_tenant_can_be_forgotten(kept: StoredM
 
 
 async def test_many_memories_are_deleted_in_several_steps(kept: StoredMemories, database: Database) -> None:
-    def fill(tx: Connection) -> None:
+    def fill(tx: Transaction) -> None:
         for number in range(2 * ERASED_AT_A_TIME + 1):
             tx.execute(memories.insert(), {"tenant": "acme", "user": f"u{number}", "agent": "milo"})
 

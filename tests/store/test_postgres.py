@@ -3,10 +3,11 @@
 from collections.abc import AsyncGenerator
 
 import pytest
-from sqlalchemy import Connection, text
+from sqlalchemy import text
 
 from frontdesk.errors import StoreUnavailable
 from frontdesk.store.database import Database
+from frontdesk.store.transaction import Transaction
 from tests.store.owners import add, names
 from tests.store.postgres import fresh_database, local_postgres
 
@@ -49,7 +50,7 @@ async def test_a_commit_nobody_knows_the_end_of_is_not_tried_again(database: Dat
     """A trigger that is put off until the commit ends the connection in the midst of it."""
     calls: list[int] = []
 
-    def make_trigger(tx: Connection) -> None:
+    def make_trigger(tx: Transaction) -> None:
         tx.execute(
             text("""CREATE FUNCTION leave() RETURNS trigger LANGUAGE plpgsql AS
             'BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NULL; END'""")
@@ -59,7 +60,7 @@ async def test_a_commit_nobody_knows_the_end_of_is_not_tried_again(database: Dat
             DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION leave()""")
         )
 
-    def work(tx: Connection) -> None:
+    def work(tx: Transaction) -> None:
         calls.append(1)
         add("a")(tx)
 

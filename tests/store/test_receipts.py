@@ -4,10 +4,10 @@ from collections.abc import Iterable
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection
 
 from frontdesk.store import records
 from frontdesk.store.database import Database
+from frontdesk.store.transaction import Transaction
 
 TURN: dict[str, Any] = {
     "scope": "hers",
@@ -38,7 +38,7 @@ TURN: dict[str, Any] = {
 async def filled(database: Database) -> Database:
     """Five tasks of hers, the latest of which began first; and what must not be among them."""
 
-    def fill(tx: Connection) -> None:
+    def fill(tx: Transaction) -> None:
         for id, family in (("c1", "f1"), ("c2", "f1"), ("c3", "f3")):
             row = records.begun("hers", "ann", "letta", "agent-1", id=id, family=family)
             records.add_conversation(tx, row)
@@ -60,7 +60,7 @@ async def filled(database: Database) -> Database:
     return database
 
 
-def add(tx: Connection, id: str, body: str, answered_by: str = "", **fields: Any) -> None:
+def add(tx: Transaction, id: str, body: str, answered_by: str = "", **fields: Any) -> None:
     if not answered_by:
         records.add_turn(tx, id=id, **TURN | fields)
     records.put_receipt(tx, id, "ann", answered_by or id, body)

@@ -9,14 +9,18 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
-from sqlalchemy import Connection
+from sqlalchemy import Executable, bindparam, func, insert, select, text
 
 from frontdesk.errors import StoreUnavailable
 from frontdesk.store.database import Database
+from frontdesk.store.sqlite import CHECKPOINT_EVERY, Sqlite
+from frontdesk.store.tables import receipts
+from frontdesk.store.transaction import Transaction
 from tests.store.owners import add, names
 
 
@@ -53,12 +57,12 @@ async def test_reading_does_not_wait_for_writing(database: Database) -> None:
     await database.do(add("a"))
     entered, leave = threading.Event(), threading.Event()
 
-    def slow(connection: Connection) -> None:
+    def slow(connection: Transaction) -> None:
         add("b")(connection)
         entered.set()
         leave.wait()
 
-    writing = asyncio.create_task(database.do(slow))
+    writing = asyncio.create_task(database.do(slow, long=True))
     await asyncio.to_thread(entered.wait)
     assert await database.read(names) == ["a"]
     leave.set()
@@ -173,3 +177,91 @@ def test_a_full_disk_is_told_and_forgotten_when_there_is_room(sqlite_url: str) -
     )
     assert run.returncode == 0, run.stderr
     assert run.stdout.startswith("The store is out of order: ")
+
+
+HOLD = """
+import sqlite3, sys
+connection = sqlite3.connect(sys.argv[1], isolation_level=None)
+connection.execute("BEGIN IMMEDIATE")
+print("held", flush=True)
+sys.stdin.readline()
+connection.execute("COMMIT")
+"""
+
+
+async def test_while_another_process_writes_the_event_loop_goes_on(database: Database, file: Path) -> None:
+    """And whoever has waited comes before those who come later."""
+    other = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", HOLD, str(file)), stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+    )
+    assert other.stdin
+    assert other.stdout
+    assert await other.stdout.readline() == b"held\n"
+    order: list[str] = []
+
+    def noted(name: str) -> Callable[[Transaction], None]:
+        def work(tx: Transaction) -> None:
+            add(name)(tx)
+            order.append(name)
+
+        return work
+
+    waiting = [asyncio.create_task(database.do(noted(name))) for name in "ab"]
+    for _ in range(20):  # rounds of the loop, which nobody holds up
+        await asyncio.sleep(0)
+    assert await database.read(names) == []
+    assert not any(task.done() for task in waiting)
+    other.stdin.close()
+    waiting.append(asyncio.create_task(database.do(noted("c"))))
+    await asyncio.gather(*waiting)
+    assert order == ["a", "b", "c"]
+    assert await other.wait() == 0
+
+
+async def test_what_may_take_long_does_not_hold_up_the_event_loop(database: Database) -> None:
+    entered, leave = threading.Event(), threading.Event()
+
+    def slow(_: Transaction) -> None:
+        entered.set()
+        leave.wait()
+
+    reading = asyncio.create_task(database.read(slow, long=True))
+    await asyncio.to_thread(entered.wait)
+    await database.do(add("a"))
+    leave.set()
+    await reading
+    assert await database.read(names) == ["a"]
+
+
+async def test_what_was_written_is_taken_over_from_the_log_into_the_file(database: Database, file: Path) -> None:
+    """Else the log would grow for ever: the event loop, which writes, does not wait for the disk."""
+    log, much = file.with_name("frontdesk.db-wal"), "x" * 10_000
+    sizes: list[int] = []
+    for number in range(6 * CHECKPOINT_EVERY):
+        await database.do(add(f"{number:05}{much}"))
+        if number % CHECKPOINT_EVERY == 0:
+            sizes.append(await asyncio.to_thread(lambda: log.stat().st_size))
+    assert sizes[-1] < 3 * sizes[1]
+
+
+async def test_what_is_found_has_the_same_form_as_with_sqlalchemy(database: Database, file: Path) -> None:
+    """Truth values, names of columns, lists with members and without, values which a statement brings itself."""
+    row = {"id": "t", "principal": "p", "turn": "t", "body": "{}", "events": "", "unwanted": True, "created": 1.5}
+    await database.do(lambda tx: tx.execute(insert(receipts), row))
+    by_ids = select(receipts).where(receipts.c.id.in_(bindparam("ids", expanding=True)), receipts.c.unwanted)
+    statements: list[tuple[Executable, dict[str, Any]]] = [
+        (select(receipts), {}),
+        (by_ids, {"ids": ["t", "u"]}),
+        (by_ids, {"ids": ["t"]}),
+        (by_ids, {"ids": []}),
+        (select(func.count(), receipts.c.unwanted).group_by(receipts.c.unwanted), {}),
+        (text("SELECT id AS left_one, created FROM receipts WHERE id = :id"), {"id": "t"}),
+    ]
+    engine = Sqlite(file).engine("BEGIN")
+    for statement, values in statements:
+        rows = await database.read(lambda tx, s=statement, v=values: tx.execute(s, v).all())
+        with engine.connect() as connection:
+            found = connection.execute(statement, values)
+            columns, theirs = found.keys(), found.all()
+        assert [repr(tuple(each)) for each in rows] == [repr(tuple(each)) for each in theirs]
+        assert [repr(tuple(getattr(each, name) for name in columns)) for each in rows] == list(map(repr, theirs))

@@ -6,7 +6,7 @@ import time
 from collections.abc import AsyncGenerator
 
 import pytest
-from sqlalchemy import Connection, func, select, update
+from sqlalchemy import func, select, update
 
 from frontdesk.errors import ConversationNotFound
 from frontdesk.ports import Stretch
@@ -14,6 +14,7 @@ from frontdesk.store import records
 from frontdesk.store.database import Database
 from frontdesk.store.tables import places, stretches, threads
 from frontdesk.store.threads import STRAY_SECONDS, StoredThreads
+from frontdesk.store.transaction import Transaction
 
 
 @pytest.fixture
@@ -49,7 +50,7 @@ async def turns_in(kept: StoredThreads, thread: str | None) -> list[str]:
 async def rows(database: Database) -> tuple[int, int, int]:
     """How many threads, places and stretches there are."""
 
-    def count(tx: Connection) -> tuple[int, int, int]:
+    def count(tx: Transaction) -> tuple[int, int, int]:
         one, two, three = (tx.scalars(select(func.count()).select_from(table)).one() for table in TABLES)
         return one, two, three
 
@@ -188,7 +189,7 @@ async def test_turns_that_add_to_one_thread_at_once_are_all_kept(kept: StoredThr
 async def test_threads_without_a_conversation_are_swept_after_a_day(kept: StoredThreads, database: Database) -> None:
     stray, young, known = [await thread_of(kept, turn) for turn in ("t1", "t2", "t3")]
 
-    def age(tx: Connection) -> None:
+    def age(tx: Transaction) -> None:
         long_ago = time.time() - STRAY_SECONDS - 1
         tx.execute(update(threads).where(threads.c.id.in_((stray, known))).values(created=long_ago))
         row = records.begun("scope", "me", "python", "weather")
@@ -208,12 +209,11 @@ async def test_a_history_of_thousands_of_turns_is_read_at_once(kept: StoredThrea
 
     numbers = range(1, 5001)
 
-    def fill(tx: Connection) -> None:
-        tx.execute(stretches.insert(), [{"id": number, "messages": "[]", "state": ""} for number in numbers])
-        tx.execute(
-            places.insert(),
-            [{"thread": thread, "place": number, "turn": f"t{number}", "stretch": number} for number in numbers],
-        )
+    def fill(tx: Transaction) -> None:
+        for number in numbers:
+            tx.execute(stretches.insert(), {"id": number, "messages": "[]", "state": ""})
+            at = {"thread": thread, "place": number, "turn": f"t{number}", "stretch": number}
+            tx.execute(places.insert(), at)
 
     await database.do(fill)
     assert await turns_in(kept, thread) == [f"t{number}" for number in numbers]

@@ -9,8 +9,6 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
-from sqlalchemy import Connection
-
 from frontdesk.conversations.desk import scope_of
 from frontdesk.conversations.housekeeping import Housekeeping
 from frontdesk.conversations.ids import CONVERSATION, Ids
@@ -23,6 +21,7 @@ from frontdesk.scopes import check
 from frontdesk.store import codec, records
 from frontdesk.store.database import Database
 from frontdesk.store.records import Conversation, Node
+from frontdesk.store.transaction import Transaction
 from frontdesk.turn import (
     Agent,
     Image,
@@ -148,12 +147,12 @@ class Archive:
     ) -> tuple[list[Entry], bool]:
         closed = self._directory.closed_to(principal)
 
-        def look(tx: Connection) -> tuple[list[Conversation], bool, dict[str, tuple[int, str, str]]]:
+        def look(tx: Transaction) -> tuple[list[Conversation], bool, dict[str, tuple[int, str, str]]]:
             rows = records.of_principal(tx, principal.id, limit + 1, after, agents, closed)
             more, rows = len(rows) > limit, rows[:limit]
             return rows, more, records.summaries(tx, [row.head for row in rows])
 
-        rows, more, summaries = await self._database.read(look)
+        rows, more, summaries = await self._database.read(look, long=True)
         names = self._names(principal)
         return [self._entry(row, summaries, names) for row in rows], more
 
@@ -168,7 +167,7 @@ class Archive:
         """
         row = await self._row(principal, public_id)
         struck = struck_places(row.struck)
-        nodes = await self._database.read(lambda tx: records.path(tx, row.head))
+        nodes = await self._database.read(lambda tx: records.path(tx, row.head), long=True)
         return [told for node in nodes for told in told_in(node) if told.place not in struck]
 
     async def asked(self, principal: Principal, public_id: str) -> tuple[Entry, list[Asked]]:
@@ -201,7 +200,7 @@ class Archive:
         text = codec.dumped(dict(metadata))
         row = new_conversation(principal, found, text) if found else self._unbound(principal, text)
 
-        def add(tx: Connection) -> Conversation:
+        def add(tx: Transaction) -> Conversation:
             records.add_conversation(tx, row)
             return note(tx, row, items) if items else row
 
@@ -229,7 +228,7 @@ class Archive:
         """
         seen = await self._row(principal, public_id)
 
-        def add(tx: Connection) -> list[Told]:
+        def add(tx: Transaction) -> list[Told]:
             row = records.conversation(tx, seen.id, lock=True) or seen
             check_resting(tx, row)
             head = records.turn(tx, row.head) if row.head else None
@@ -249,7 +248,7 @@ class Archive:
         """
         seen = await self._row(principal, public_id)
 
-        def strike(tx: Connection) -> Conversation:
+        def strike(tx: Transaction) -> Conversation:
             row = records.conversation(tx, seen.id, lock=True) or seen
             check_resting(tx, row)
             struck = codec.dumped(sorted({*struck_places(row.struck), told.place}))
@@ -303,7 +302,7 @@ class Archive:
             )
         copy = replace(copy, thread=thread.id)
 
-        def add(tx: Connection) -> None:
+        def add(tx: Transaction) -> None:
             check_resting(tx, row)
             records.add_conversation(tx, copy)
 
@@ -338,7 +337,7 @@ class Archive:
     # --- showing -------------------------------------------------------------------------------------------------
 
     async def _shown(self, principal: Principal, row: Conversation) -> Entry:
-        summaries = await self._database.read(lambda tx: records.summaries(tx, [row.head]))
+        summaries = await self._database.read(lambda tx: records.summaries(tx, [row.head]), long=True)
         return self._entry(row, summaries, self._names(principal))
 
     def _names(self, principal: Principal) -> dict[tuple[str, str], str]:
@@ -426,14 +425,14 @@ def check_items(items: Sequence[Item], before: Sequence[Item]) -> None:
                         )
 
 
-def doom_snapshots(tx: Connection, family: str, turn_id: str) -> None:
+def doom_snapshots(tx: Transaction, family: str, turn_id: str) -> None:
     """Those which hold a turn."""
     for each in records.snapshots_of(tx, family):
         if any(node.id == turn_id for node in records.path(tx, each.head)):
             records.doom(tx, each.id)
 
 
-def check_resting(tx: Connection, seen: Conversation) -> None:
+def check_resting(tx: Transaction, seen: Conversation) -> None:
     """Raises ConversationBusy for a conversation that a turn is in, or has gone through since, or that waits for tool
     results: those can be given only once."""
     row = records.conversation(tx, seen.id)
@@ -447,14 +446,14 @@ def check_resting(tx: Connection, seen: Conversation) -> None:
         raise ConversationBusy("The agent waits for tool results in this conversation. Send them first.", retry=False)
 
 
-def waits_for_results(tx: Connection, row: Conversation) -> bool:
+def waits_for_results(tx: Transaction, row: Conversation) -> bool:
     """Whether the agent has called the caller's tools last."""
     node = records.turn(tx, row.head) if row.head else None
     end = codec.reply_of(node.reply).end if node else None
     return end is not None and end.stop_reason is StopReason.TOOL_CALLS
 
 
-def is_busy(tx: Connection, row: Conversation) -> bool:
+def is_busy(tx: Transaction, row: Conversation) -> bool:
     """Whether a turn is in the conversation, or it waits for the caller's tools: then nothing is asked there."""
     return bool(records.live_in(tx, row.id)) or waits_for_results(tx, row)
 

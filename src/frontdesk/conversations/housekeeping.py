@@ -10,7 +10,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 
 import structlog
-from sqlalchemy import Connection
 
 from frontdesk.conversations.ledger import DAY, Ledger
 from frontdesk.errors import BackendRejectedKey, BackendUnavailable, ConversationBusy, GatewayError
@@ -18,6 +17,7 @@ from frontdesk.ports import Agents, Backend
 from frontdesk.store import records
 from frontdesk.store.database import Database
 from frontdesk.store.records import Conversation
+from frontdesk.store.transaction import Transaction
 from frontdesk.turn import Agent, Thread
 
 log = structlog.get_logger(__name__)
@@ -88,9 +88,10 @@ class Housekeeping:
 
         Agents' own threads are nobody's to delete, but what our ledger holds of them is not kept for ever.
         """
-        await self._database.do(lambda tx: records.trim_own(tx, self._clock() - self._retention_seconds))
-        await self._database.do(lambda tx: records.trim_receipts(tx, self._clock() - self._responses_seconds))
-        for row in await self._database.read(self._due):
+        now = self._clock()
+        await self._database.do(lambda tx: records.trim_own(tx, now - self._retention_seconds), long=True)
+        await self._database.do(lambda tx: records.trim_receipts(tx, now - self._responses_seconds), long=True)
+        for row in await self._database.read(self._due, long=True):
             await self._database.do(lambda tx, row=row: doom_if_unused(tx, row))
         return await self._bury_doomed()
 
@@ -101,7 +102,7 @@ class Housekeeping:
             except GatewayError as error:
                 log.warning("a backend cannot be swept yet", backend=backend.name, error=error.message)
 
-    def _due(self, tx: Connection) -> list[Conversation]:
+    def _due(self, tx: Transaction) -> list[Conversation]:
         now = self._clock()
         day, unused, long = now - DAY, now - self._unused_seconds, now - self._retention_seconds
         return [
@@ -129,7 +130,7 @@ class Housekeeping:
     async def _bury_doomed(self) -> int:
         """Each of them once, but none of a backend that turns out to be away."""
         buried, last, away = 0, "", set[str]()
-        while rows := await self._database.read(lambda tx, last=last: records.doomed(tx, AT_A_TIME, last)):
+        while rows := await self._database.read(lambda tx, last=last: records.doomed(tx, AT_A_TIME, last), long=True):
             last = rows[-1].id
             for row in rows:
                 if row.backend in away:
@@ -158,7 +159,7 @@ class Housekeeping:
             return None
 
 
-def doom_if_unused(tx: Connection, seen: Conversation) -> bool:
+def doom_if_unused(tx: Transaction, seen: Conversation) -> bool:
     """Unless somebody has come back to it since."""
     row = records.conversation(tx, seen.id, lock=True)
     if row is None or row.used != seen.used or records.live_in(tx, row.id):
@@ -166,7 +167,7 @@ def doom_if_unused(tx: Connection, seen: Conversation) -> bool:
     return records.doom(tx, row.id)
 
 
-def doom_if_idle(tx: Connection, conversation_id: str) -> bool:
+def doom_if_idle(tx: Transaction, conversation_id: str) -> bool:
     row = records.conversation(tx, conversation_id, lock=True)
     if row and records.live_in(tx, row.id):
         raise ConversationBusy(

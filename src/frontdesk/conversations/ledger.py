@@ -19,7 +19,6 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import msgspec
-from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
 from frontdesk.conversations.lineage import ROOT, Point, is_plain, reply_point, sayings
@@ -39,9 +38,13 @@ from frontdesk.store import codec, records
 from frontdesk.store.codec import Saved
 from frontdesk.store.database import Database
 from frontdesk.store.records import Conversation, Node
+from frontdesk.store.transaction import Transaction
 from frontdesk.turn import Batch, Identity, Item, Message, Part, Text, ToolCall
 
 MAX_LINE = 50
+LONG = 200
+"""Items of a transcript whose place takes more than a moment to find."""
+
 DAY = 24 * 3600.0
 REPLAY_SECONDS = 600.0
 """How long an answer is given again to an equal request without a key, if its client hung up before it was whole."""
@@ -122,7 +125,7 @@ class Ledger:
         return claim
 
     async def _claim(self, ask: Ask) -> Claim:
-        def enter(tx: Connection) -> Claim:
+        def enter(tx: Transaction) -> Claim:
             claim = earlier(tx, ask, self.owner) or self._enter(tx, ask, spot(tx, ask), None)
             if ask.turn.receipt is not None:
                 answered_by = claim.turn_id if isinstance(claim, Entry) else claim.node.id
@@ -130,22 +133,23 @@ class Ledger:
                 records.put_receipt(tx, ask.turn.id, ask.turn.principal.id, answered_by, body)
             return claim
 
+        long = len(ask.turn.history) > LONG
         try:
-            return await self._database.do(enter)
+            return await self._database.do(enter, long=long)
         except IntegrityError:  # another request made the same pin, or used the same key, in the same moment
-            return await self._database.do(enter)
+            return await self._database.do(enter, long=long)
 
     async def advance(self, ask: Ask, entry: Entry) -> Entry:
         """Enter it anew if it is the first in line: those before it have changed where it belongs."""
 
-        def is_first(tx: Connection) -> bool:
+        def is_first(tx: Transaction) -> bool:
             place = records.place_in_line(tx, entry.turn_id)
             if place is None:
                 raise NotInLine("This turn is not in line any more.")
             row = records.conversation(tx, place[0])
             return row is None or not busy(tx, row, entry.turn_id)
 
-        def go_on(tx: Connection) -> Entry:
+        def go_on(tx: Transaction) -> Entry:
             if records.place_in_line(tx, entry.turn_id) is None:
                 raise NotInLine("This turn is not in line any more.")
             return self._enter(tx, ask, spot(tx, ask, entry.turn_id), entry)
@@ -157,7 +161,7 @@ class Ledger:
         except IntegrityError:  # another has made the same pin in this moment
             return await self._database.do(go_on)
 
-    def _enter(self, tx: Connection, ask: Ask, found: Spot, entry: Entry | None) -> Entry:
+    def _enter(self, tx: Transaction, ask: Ask, found: Spot, entry: Entry | None) -> Entry:
         now = time.time()
         if found.waits and entry is None:
             refuse_long_line(tx, found)
@@ -198,7 +202,7 @@ class Ledger:
             records.add_turn(tx, **first, **values)
         return Entry(ask.turn.id, row, found, base, fresh, told, found.waits, plain)
 
-    def _conversation(self, tx: Connection, ask: Ask, found: Spot, now: float) -> Conversation:
+    def _conversation(self, tx: Transaction, ask: Ask, found: Spot, now: float) -> Conversation:
         row = found.conversation
         if row is None:
             row = new_conversation(ask, found)
@@ -239,7 +243,7 @@ class Ledger:
         as it was said, where it is to be heard so again."""
         state = "settling" if settles else "completed"
 
-        def complete(tx: Connection) -> None:
+        def complete(tx: Transaction) -> None:
             completed(tx, entry, reply, state, left, system)
             if events:
                 records.note_events(tx, entry.turn_id, events)
@@ -273,7 +277,7 @@ class Ledger:
         `kept`: something of it may be in the conversation, but for the `rest`.
         """
 
-        def ended(tx: Connection) -> None:
+        def ended(tx: Transaction) -> None:
             reply = codec.reply_text(Saved(tuple(said))) if said else ""
             values: dict[str, Any] = {"state": state, "error": code, "trouble": trouble, "reply": reply}
             values |= {"ended": time.time(), "dedupe": None}
@@ -306,7 +310,7 @@ class Ledger:
     async def resting(self, conversation_id: str, head: str) -> Conversation | None:
         """The conversation, if it still stands there and no turn is in it. It has now been of use."""
 
-        def look(tx: Connection) -> Conversation | None:
+        def look(tx: Transaction) -> Conversation | None:
             row = records.conversation(tx, conversation_id)
             if row is None or row.head != head or records.live_in(tx, row.id):
                 return None
@@ -319,7 +323,7 @@ class Ledger:
         """Keep a fork of a conversation as it stands after this turn, which settles. Gives those which are one too many
         now, None if the conversation has gone on all the same."""
 
-        def add(tx: Connection) -> list[Conversation] | None:
+        def add(tx: Transaction) -> list[Conversation] | None:
             row = records.conversation(tx, entry.conversation.id)
             if row is None or row.head != entry.turn_id:
                 return None
@@ -339,7 +343,7 @@ class Ledger:
         """The backend's side of a conversation is gone: the turn is entered anew, and the conversation has another made
         of what is known here."""
 
-        def renew(tx: Connection) -> Entry:
+        def renew(tx: Transaction) -> Entry:
             if row := records.conversation(tx, entry.conversation.id, lock=True):
                 records.drop_thread(tx, row)
             return self._enter(tx, ask, spot(tx, ask, entry.turn_id), entry)
@@ -353,7 +357,7 @@ class Ledger:
         self.mine.discard(entry.turn_id)
 
     async def bury(self, conversation_id: str) -> None:
-        await self._database.do(lambda tx: records.bury(tx, conversation_id))
+        await self._database.do(lambda tx: records.bury(tx, conversation_id), long=True)
 
     # --- receipts ------------------------------------------------------------------------------------------------
 
@@ -366,7 +370,7 @@ class Ledger:
     async def told(self, turn_id: str, struck: str = "") -> tuple[Item, ...]:
         """The transcript up to and with a turn, oldest first, but for what was taken back, and for what was put there
         since the last turn: that is owed."""
-        nodes = await self._database.read(lambda tx: records.path(tx, turn_id))
+        nodes = await self._database.read(lambda tx: records.path(tx, turn_id), long=True)
         while nodes and nodes[-1].noted:
             nodes.pop()
         return tuple(item for node in nodes for item in transcript_of(node, struck))
@@ -391,7 +395,7 @@ class Ledger:
     async def standing(self, conversation_id: str) -> tuple[Conversation, Node | None, bool] | None:
         """A conversation, the turn after which it stands, and whether nothing has been tried there since."""
 
-        def look(tx: Connection) -> tuple[Conversation, Node | None, bool] | None:
+        def look(tx: Transaction) -> tuple[Conversation, Node | None, bool] | None:
             row = records.conversation(tx, conversation_id)
             if row is None or not row.usable:
                 return None
@@ -412,12 +416,12 @@ def transcript_of(node: Node, struck: str) -> list[Item]:
     return [*kept_input(node, struck), *said]
 
 
-def refuse_long_line(tx: Connection, found: Spot) -> None:
+def refuse_long_line(tx: Transaction, found: Spot) -> None:
     if found.conversation and len(records.live_in(tx, found.conversation.id)) > MAX_LINE:
         raise ConversationBusy("Too many turns wait for this conversation already.", retry_after_seconds=2)
 
 
-def earlier(tx: Connection, ask: Ask, owner: str) -> Repeat | Doubt | None:
+def earlier(tx: Transaction, ask: Ask, owner: str) -> Repeat | Doubt | None:
     """The turn of an equal request, if this one is the same come again.
 
     Without a key that says so, two equal requests are two, unless the client of the first has not had its answer.
@@ -436,7 +440,7 @@ def earlier(tx: Connection, ask: Ask, owner: str) -> Repeat | Doubt | None:
     return None
 
 
-def repeated(tx: Connection, ask: Ask, owner: str, now: float) -> tuple[str, bool]:
+def repeated(tx: Transaction, ask: Ask, owner: str, now: float) -> tuple[str, bool]:
     """The turn that an equal request repeats, and whether that is in doubt. Of those that are over the last one counts:
     who has heard of that one does not mean an earlier one."""
     retried = ask.turn.signals.retried
@@ -477,7 +481,7 @@ def beginning(ask: Ask, found: Spot) -> tuple[Point | None, tuple[Item, ...], tu
     return base, turn.history[base.end :] + turn.input, told
 
 
-def completed(tx: Connection, entry: Entry, reply: Saved, state: str, left: bool, system: str) -> None:
+def completed(tx: Transaction, entry: Entry, reply: Saved, state: str, left: bool, system: str) -> None:
     point = end_point(entry.base, entry.fresh, reply.parts) if entry.base and entry.remembered else None
     records.change_turn(
         tx,
@@ -523,7 +527,7 @@ def base_before(node: Node | None) -> Point | None:
     return base_from(node.base) if node and node.noted else base_of(node)
 
 
-def note(tx: Connection, row: Conversation, items: Sequence[Item]) -> Conversation:
+def note(tx: Transaction, row: Conversation, items: Sequence[Item]) -> Conversation:
     """Put something into a conversation without a model call: its agent is told with the next turn."""
     parent = records.turn(tx, row.head) if row.head else None
     before = records.notes_to(tx, parent)

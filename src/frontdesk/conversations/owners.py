@@ -11,12 +11,12 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 import structlog
-from sqlalchemy import Connection
 
 from frontdesk.errors import GatewayError, Overloaded
 from frontdesk.store import records
 from frontdesk.store.database import Database
 from frontdesk.store.records import Node
+from frontdesk.store.transaction import Transaction
 
 log = structlog.get_logger(__name__)
 
@@ -105,7 +105,7 @@ class Owners:
             self._cancel(turn_id)
 
     async def _take_over(self, owner: str) -> None:
-        def take(tx: Connection) -> list[Node]:
+        def take(tx: Transaction) -> list[Node]:
             left = records.turns_of(tx, owner)
             taken = [node for node in left if records.take_over(tx, node.id, owner, self._owner)]
             records.forget_owner(tx, owner)

@@ -10,13 +10,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from sqlalchemy import Connection
-
 from frontdesk.conversations.lineage import ROOT, Point, Saying, agrees, digest, is_tail, sayings, side
 from frontdesk.errors import ConversationNotFound, InvalidRequest, PreviousNotFound
 from frontdesk.scopes import nothing_kept
 from frontdesk.store import codec, records
 from frontdesk.store.records import Conversation, InLine, Node
+from frontdesk.store.transaction import Transaction
 from frontdesk.turn import Agent, Call, Identity, Item, Message, Mode, Part, StopReason, Turn
 
 UnknownHistory = Literal["seed", "stateless", "reject"]
@@ -93,7 +92,7 @@ def own_conversation(agent: Agent) -> str:
     return digest("own", agent.backend, agent.id)
 
 
-def spot(tx: Connection, ask: Ask, mine: str = "") -> Spot:
+def spot(tx: Transaction, ask: Ask, mine: str = "") -> Spot:
     """Where a turn belongs. `mine` is the turn itself, where it stands in line already.
 
     Raises ConversationNotFound, and InvalidRequest where unknown histories are refused.
@@ -130,7 +129,7 @@ def unknown(ask: Ask) -> Spot:
             )
 
 
-def where_it_stands(tx: Connection, ask: Ask, row: Conversation, mine: str) -> Spot:
+def where_it_stands(tx: Transaction, ask: Ask, row: Conversation, mine: str) -> Spot:
     """At the end of a conversation, which holds all of the history that is told."""
     parent = records.turn(tx, row.head) if row.head else None
     kind = "own" if row.kind == "own" else "chat"
@@ -141,14 +140,14 @@ def where_it_stands(tx: Connection, ask: Ask, row: Conversation, mine: str) -> S
 # --- by tool calls -------------------------------------------------------------------------------------------------
 
 
-def answering(tx: Connection, ask: Ask, mine: str) -> Spot | None:
+def answering(tx: Transaction, ask: Ask, mine: str) -> Spot | None:
     row = records.conversation(tx, ask.answering, lock=True)
     if row is None or not row.usable or (row.scope != ask.scope and row.kind != "own") or row.head != ask.head:
         return None  # others have answered them meanwhile
     return replace(where_it_stands(tx, ask, row, mine), answers=True)
 
 
-def check_answering(tx: Connection, ask: Ask, found: Spot, last: Node | None) -> None:
+def check_answering(tx: Transaction, ask: Ask, found: Spot, last: Node | None) -> None:
     """Raises InvalidRequest if the calls were made elsewhere than where the turn says that it goes on."""
     if last and last.conversation != ask.answering:
         raise InvalidRequest("These tool calls were not made in that response.", param="previous_response_id")
@@ -160,7 +159,7 @@ def check_answering(tx: Connection, ask: Ask, found: Spot, last: Node | None) ->
 # --- after a turn that is named ------------------------------------------------------------------------------------
 
 
-def came_before(tx: Connection, ask: Ask) -> Node:
+def came_before(tx: Transaction, ask: Ask) -> Node:
     """The turn which this one comes after. Raises PreviousNotFound if the caller never had it from this agent."""
     receipt = records.receipt(tx, ask.turn.after)
     node = records.turn(tx, receipt.turn) if receipt and receipt.principal == ask.turn.principal.id else None
@@ -171,7 +170,7 @@ def came_before(tx: Connection, ask: Ask) -> Node:
     return node
 
 
-def after(tx: Connection, ask: Ask, mine: str, last: Node) -> Spot:
+def after(tx: Transaction, ask: Ask, mine: str, last: Node) -> Spot:
     """Where the conversation stands that this turn brought on, or a branch from there if it has gone on since."""
     home = records.conversation(tx, last.conversation, lock=True)
     node = answered(tx, last)
@@ -187,12 +186,12 @@ def after(tx: Connection, ask: Ask, mine: str, last: Node) -> Spot:
     return replace(found, identity=Identity.RESPONSE, owed=(*found.notes, *lost), missed=lost)
 
 
-def rests_at(tx: Connection, ask: Ask, row: Conversation, mine: str, heads: tuple[str, str]) -> bool:
+def rests_at(tx: Transaction, ask: Ask, row: Conversation, mine: str, heads: tuple[str, str]) -> bool:
     """Whether a conversation stands there and, unless its last client has gone, nobody is at work in it."""
     return row.head in heads and (not others(tx, row, mine) or (ask.gives_way and all_left(tx, ask, row, mine)))
 
 
-def missed(tx: Connection, last: Node, row: Conversation | None) -> tuple[Item, ...]:
+def missed(tx: Transaction, last: Node, row: Conversation | None) -> tuple[Item, ...]:
     """What a turn that came to no answer was told, and said, and is not in the conversation."""
     if last.live or last.stands:
         return ()
@@ -202,7 +201,7 @@ def missed(tx: Connection, last: Node, row: Conversation | None) -> tuple[Item, 
     return telling(last)
 
 
-def answered(tx: Connection, node: Node | None) -> Node | None:
+def answered(tx: Transaction, node: Node | None) -> Node | None:
     """The turn, or the latest before it, after which a conversation may stand."""
     while node and not node.stands:
         node = records.turn(tx, node.parent) if node.parent else None
@@ -212,13 +211,13 @@ def answered(tx: Connection, node: Node | None) -> Node | None:
 # --- one thread for all --------------------------------------------------------------------------------------------
 
 
-def in_own_thread(tx: Connection, ask: Ask, last: Node | None) -> bool:
+def in_own_thread(tx: Transaction, ask: Ask, last: Node | None) -> bool:
     if ask.mode == "single" or not (ask.agent.conversations or ask.agent.bridged):
         return True
     return ask.agent.bridged and not ask.turn.tools and not beside_it(tx, ask, last)
 
 
-def beside_it(tx: Connection, ask: Ask, last: Node | None) -> bool:
+def beside_it(tx: Transaction, ask: Ask, last: Node | None) -> bool:
     """Whether a turn goes on with a conversation, where most turns go to the agent's one thread."""
     if last:
         return last.conversation != own_conversation(ask.agent)
@@ -229,7 +228,7 @@ def beside_it(tx: Connection, ask: Ask, last: Node | None) -> bool:
     return by_lineage(tx, ask, "") is not None
 
 
-def own(tx: Connection, ask: Ask, mine: str) -> Spot:
+def own(tx: Transaction, ask: Ask, mine: str) -> Spot:
     """Raises InvalidRequest for a conversation that was made for an agent yet to be named; Unauthenticated for a
     stranger, who would hear there what others have said."""
     if ask.turn.principal.stranger:
@@ -250,7 +249,7 @@ def own(tx: Connection, ask: Ask, mine: str) -> Spot:
 # --- by name -------------------------------------------------------------------------------------------------------
 
 
-def in_pin(tx: Connection, ask: Ask, mine: str) -> Spot:
+def in_pin(tx: Transaction, ask: Ask, mine: str) -> Spot:
     current, family = named(tx, ask)
     if current is None:
         return first_use(tx, ask, mine)
@@ -268,7 +267,7 @@ def in_pin(tx: Connection, ask: Ask, mine: str) -> Spot:
     return replace(found, identity=Identity.HEADER) if found else beginning_under(ask, family)
 
 
-def unused(tx: Connection, ask: Ask, current: str, mine: str) -> Spot | None:
+def unused(tx: Transaction, ask: Ask, current: str, mine: str) -> Spot | None:
     """A conversation that was made beforehand, and in which nothing has been said but what was put there."""
     row = records.conversation(tx, current, lock=True)
     if row is None or not row.usable:
@@ -280,7 +279,7 @@ def unused(tx: Connection, ask: Ask, current: str, mine: str) -> Spot | None:
     return with_notes(tx, ask, Spot(Identity.HEADER, row, parent, waits=busy(tx, row, mine)), row.struck)
 
 
-def named(tx: Connection, ask: Ask) -> tuple[str | None, str]:
+def named(tx: Transaction, ask: Ask) -> tuple[str | None, str]:
     """The conversation of the name, and its family. Raises ConversationNotFound for an id that names none."""
     if ask.named:
         row = records.conversation(tx, ask.named)
@@ -294,7 +293,7 @@ def named(tx: Connection, ask: Ask) -> tuple[str | None, str]:
     return known if known else (None, "")
 
 
-def first_use(tx: Connection, ask: Ask, mine: str) -> Spot:
+def first_use(tx: Transaction, ask: Ask, mine: str) -> Spot:
     """A chat may get its name only when it has begun: then it goes on where it stands."""
     found = by_lineage(tx, ask, mine)
     return replace(found, identity=Identity.HEADER) if found else beginning_under(ask)
@@ -306,14 +305,14 @@ def beginning_under(ask: Ask, family: str = "") -> Spot:
     return found if found.kind == "stateless" else replace(found, identity=Identity.HEADER, family=family)
 
 
-def busy(tx: Connection, row: Conversation, mine: str) -> bool:
+def busy(tx: Transaction, row: Conversation, mine: str) -> bool:
     """Whether others are before us in this conversation: who runs there, and who came earlier."""
     line = records.live_in(tx, row.id)
     ours = next((turn.seq for turn in line if turn.id == mine), None)
     return any(turn.id != mine and (turn.state != "claimed" or ours is None or turn.seq < ours) for turn in line)
 
 
-def with_owed(tx: Connection, ask: Ask, found: Spot, row: Conversation) -> Spot:
+def with_owed(tx: Transaction, ask: Ask, found: Spot, row: Conversation) -> Spot:
     """With all that the agent never heard, in its order: what was put into the conversation, and what was cancelled."""
     notes = records.notes_to(tx, found.parent)
     missed = dropped(tx, ask, row, notes[0].parent if notes else row.head)
@@ -325,7 +324,7 @@ def with_owed(tx: Connection, ask: Ask, found: Spot, row: Conversation) -> Spot:
     return replace(found, owed=tuple(told), missed=tuple(missed))
 
 
-def dropped(tx: Connection, ask: Ask, row: Conversation, head: str) -> list[Item]:
+def dropped(tx: Transaction, ask: Ask, row: Conversation, head: str) -> list[Item]:
     """What was asked there, cancelled, and what the client saw of the answer; but not what is being asked again just
     now."""
     told: list[tuple[Item, ...]] = []
@@ -349,7 +348,7 @@ def telling(turn: Node) -> tuple[Item, ...]:
 # --- what was put there, and taken back ----------------------------------------------------------------------------
 
 
-def with_notes(tx: Connection, ask: Ask, found: Spot, struck: str) -> Spot:
+def with_notes(tx: Transaction, ask: Ask, found: Spot, struck: str) -> Spot:
     """With what was put there since the last turn. Whoever tells the whole transcript may tell that, too."""
     notes = [item for note in records.notes_to(tx, found.parent) for item in kept_input(note, struck)]
     if not notes:
@@ -380,7 +379,7 @@ def struck_places(struck: str) -> frozenset[str]:
 # --- by what was said ----------------------------------------------------------------------------------------------
 
 
-def by_lineage(tx: Connection, ask: Ask, mine: str, family: str = "", current: str = "") -> Spot | None:
+def by_lineage(tx: Transaction, ask: Ask, mine: str, family: str = "", current: str = "") -> Spot | None:
     """Where what is told has been said before: in this family, or in any conversation of the caller's."""
     if not ask.points:
         return None
@@ -394,7 +393,7 @@ def by_lineage(tx: Connection, ask: Ask, mine: str, family: str = "", current: s
     return at(tx, ask, mine, nodes, known, family, current)
 
 
-def deepest(tx: Connection, ask: Ask, family: str) -> tuple[list[Node], int]:
+def deepest(tx: Transaction, ask: Ask, family: str) -> tuple[list[Node], int]:
     """The turns after which most of what is told had been said, and how many items that is."""
     compared = 0
     for point in reversed(ask.points):
@@ -412,7 +411,7 @@ def deepest(tx: Connection, ask: Ask, family: str) -> tuple[list[Node], int]:
     return [], 0
 
 
-def forgetful(tx: Connection, ask: Ask, family: str) -> list[Node]:
+def forgetful(tx: Transaction, ask: Ask, family: str) -> list[Node]:
     """The one turn whose conversation ends as the transcript does, for a client that sends only the latest part."""
     if len(ask.points) < 2:
         return []
@@ -423,7 +422,7 @@ def forgetful(tx: Connection, ask: Ask, family: str) -> list[Node]:
     return nodes if len(nodes) == 1 else []
 
 
-def said_up_to(tx: Connection, node: Node) -> list[Saying]:
+def said_up_to(tx: Transaction, node: Node) -> list[Saying]:
     """All that was said on the way to a turn, with its reply."""
     told: list[Item | Part] = []
     for turn in records.path(tx, node.id):
@@ -431,7 +430,7 @@ def said_up_to(tx: Connection, node: Node) -> list[Saying]:
     return sayings(told)
 
 
-def within(tx: Connection, nodes: list[Node], family: str) -> list[Node]:
+def within(tx: Transaction, nodes: list[Node], family: str) -> list[Node]:
     """Those that ended well, of one family if it is given."""
     done = [node for node in nodes if node.stands]
     if not (done and family):
@@ -440,7 +439,7 @@ def within(tx: Connection, nodes: list[Node], family: str) -> list[Node]:
     return [node for node in done if families.get(node.conversation) == family]
 
 
-def at(tx: Connection, ask: Ask, mine: str, nodes: list[Node], known: int, family: str, current: str) -> Spot:
+def at(tx: Transaction, ask: Ask, mine: str, nodes: list[Node], known: int, family: str, current: str) -> Spot:
     """Go on after one of these equal turns, where a conversation stands there; else branch off."""
     by_id = {node.id: node for node in nodes}
     by_id |= {note.id: note for note in records.notes_after(tx, by_id)}  # the thread stands before these
@@ -470,7 +469,7 @@ def at(tx: Connection, ask: Ask, mine: str, nodes: list[Node], known: int, famil
 
 
 def fork(
-    tx: Connection, node: Node, home: Conversation | None, there: Sequence[Conversation], mine: str
+    tx: Transaction, node: Node, home: Conversation | None, there: Sequence[Conversation], mine: str
 ) -> Fork | None:
     """What to branch from: a snapshot, a conversation that stands there and rests, or a message of one gone further.
 
@@ -487,12 +486,12 @@ def fork(
     return None
 
 
-def others(tx: Connection, row: Conversation, mine: str) -> list[InLine]:
+def others(tx: Transaction, row: Conversation, mine: str) -> list[InLine]:
     """Who speaks in a conversation. Whoever has done so, and only keeps it for a moment, is waited for."""
     return [turn for turn in records.live_in(tx, row.id) if turn.id != mine and not turn.answered]
 
 
-def all_left(tx: Connection, ask: Ask, row: Conversation, mine: str) -> bool:
+def all_left(tx: Transaction, ask: Ask, row: Conversation, mine: str) -> bool:
     return all(turn.left or turn.id in ask.left for turn in others(tx, row, mine))
 
 

@@ -7,8 +7,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from sqlalchemy import Connection
-
 from frontdesk.conversations.archive import Told, may_use, public_id, told_in
 from frontdesk.conversations.desk import scope_of
 from frontdesk.conversations.ids import Ids
@@ -20,6 +18,7 @@ from frontdesk.store import codec, records
 from frontdesk.store.codec import Saved
 from frontdesk.store.database import Database
 from frontdesk.store.records import Conversation, Node
+from frontdesk.store.transaction import Transaction
 from frontdesk.turn import Agent, Principal
 
 State = Literal["queued", "running", "completed", "cancelled", "failed"]
@@ -85,7 +84,7 @@ class Receipts:
         """Raises TurnNotFound; Unauthenticated for a stranger, for whom nothing is kept."""
         check("user", principal)
 
-        def look(tx: Connection) -> tuple[records.Receipt, Node, Conversation] | None:
+        def look(tx: Transaction) -> tuple[records.Receipt, Node, Conversation] | None:
             kept = records.receipt(tx, turn_id)
             node = records.turn(tx, kept.turn) if kept and kept.principal == principal.id else None
             row = records.conversation(tx, node.conversation) if node else None
@@ -122,7 +121,7 @@ class Receipts:
         named = self._ids.conversation_of(wanted.context, principal.id, agent.id)
         states = None if wanted.states is None else [ours for ours, shown in STATES.items() if shown in wanted.states]
 
-        def look(tx: Connection) -> tuple[list[str], int, str]:
+        def look(tx: Transaction) -> tuple[list[str], int, str]:
             family = None
             if wanted.context:
                 row = records.conversation(tx, named) if named else None
@@ -139,7 +138,7 @@ class Receipts:
                 limit=wanted.limit,
             )
 
-        ids, total, more = await self._database.read(look)
+        ids, total, more = await self._database.read(look, long=True)
         found: list[Receipt] = []
         for turn_id in ids:
             with suppress(TurnNotFound):  # it was deleted just now
@@ -155,7 +154,7 @@ class Receipts:
         """All that was said in these turns, of those which are the caller's. Raises Unauthenticated for a stranger."""
         check("user", principal)
 
-        def look(tx: Connection) -> list[tuple[Node, Conversation]]:
+        def look(tx: Transaction) -> list[tuple[Node, Conversation]]:
             nodes = [node for turn_id in turn_ids if (node := records.turn(tx, turn_id))]
             rows = [(node, records.conversation(tx, node.conversation)) for node in nodes]
             return [(node, row) for node, row in rows if row and node.scope == scope_at(principal, row)]

@@ -8,12 +8,13 @@ import time
 from collections.abc import Mapping, Sequence
 from operator import attrgetter
 
-from sqlalchemy import BigInteger, Connection, bindparam, delete, exists, select, text, update
+from sqlalchemy import BigInteger, bindparam, delete, exists, select, text, update
 
 from frontdesk.ports import Held, Shortage, Standing, Wanted
 from frontdesk.store.database import Database
 from frontdesk.store.records import LIVE
 from frontdesk.store.tables import accounts, holds, owners, turns
+from frontdesk.store.transaction import Transaction
 
 STANDINGS = 10_000
 
@@ -46,16 +47,16 @@ class StoredAccounts:
         return await self._database.read(lambda tx: [Held(*row) for row in tx.execute(_held, {"turn": turn})])
 
     async def standings(self) -> Sequence[Standing]:
-        return await self._database.read(lambda tx: [Standing(*row) for row in tx.execute(_standings)])
+        return await self._database.read(lambda tx: [Standing(*row) for row in tx.execute(_standings)], long=True)
 
     async def tidy(self, before: float) -> None:
         await self._give_back_lost(None)
-        await self._database.do(lambda tx: tx.execute(_forget, {"before": before}))
+        await self._database.do(lambda tx: tx.execute(_forget, {"before": before}), long=True)
 
     async def _give_back_lost(self, account_ids: Sequence[str] | None) -> bool:
         """Settle what is held in these accounts, or in all, for turns that nobody is at work on any more."""
         query = _lost if account_ids is None else _lost.where(holds.c.account.in_(account_ids))
-        lost = await self._database.read(lambda tx: list(tx.scalars(query)))
+        lost = await self._database.read(lambda tx: list(tx.scalars(query)), long=True)
         for turn in lost:
             await self.settle(turn, {})
         return bool(lost)
@@ -122,7 +123,7 @@ _forget = delete(accounts).where(
 )
 
 
-def _reserve(tx: Connection, turn: str, wanted: Sequence[Wanted], model: str, owner: str) -> None:
+def _reserve(tx: Transaction, turn: str, wanted: Sequence[Wanted], model: str, owner: str) -> None:
     """Holds before accounts, here and where they are settled: whoever waits for the one never has the other."""
     now = time.time()
     for each in wanted:
@@ -138,7 +139,7 @@ def _reserve(tx: Connection, turn: str, wanted: Sequence[Wanted], model: str, ow
             raise _Short(Shortage(account, each.more, spent, held))
 
 
-def _settle(tx: Connection, turn: str, charges: Mapping[str, int]) -> None:
+def _settle(tx: Transaction, turn: str, charges: Mapping[str, int]) -> None:
     rows = sorted(tx.execute(_of_turn, {"turn": turn}), key=attrgetter("account"))
     if not rows:
         return

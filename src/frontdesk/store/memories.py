@@ -11,7 +11,6 @@ from typing import Any
 
 import msgspec
 from sqlalchemy import (
-    Connection,
     Row,
     TextClause,
     bindparam,
@@ -26,6 +25,7 @@ from sqlalchemy import (
 from frontdesk.ports import Block, Passage, Whose
 from frontdesk.store.database import Database, Dialect
 from frontdesk.store.tables import blocks, memories, passages
+from frontdesk.store.transaction import Transaction
 from frontdesk.store.words import fts5, marked, tsquery, tsvector
 
 ERASED_AT_A_TIME = 100
@@ -62,7 +62,7 @@ class StoredMemories:
         page = {"since": since, "until": until, "limit": limit, "skip": skip}
         labels = tuple(map(storable, tags))
 
-        def find(tx: Connection) -> list[Passage]:
+        def find(tx: Transaction) -> list[Passage]:
             memory = tx.scalar(_memory, _named(whose))
             if memory is None:
                 return []
@@ -74,21 +74,22 @@ class StoredMemories:
             ranked = {"memory": memory, "query": asked, "ranked": bool(query.strip())}
             return _passages(tx.execute(self._index.find, page | ranked))
 
-        return await self._database.read(find)
+        return await self._database.read(find, long=True)
 
     async def count(self, whose: Whose) -> int:
         return await self._database.read(lambda tx: tx.scalars(_count_named, _named(whose)).one())
 
     async def known(self, tenant: str | None = None, user: str | None = None, agent: str = "") -> Sequence[Whose]:
-        return await self._database.read(lambda tx: [whose for _, whose in _known(tx, tenant, user, agent)])
+        found = await self._database.read(lambda tx: _known(tx, tenant, user, agent), long=True)
+        return [whose for _, whose in found]
 
     async def delete(self, tenant: str, user: str | None = None, agent: str = "") -> int:
         deleted = 0
-        while some := await self._database.do(lambda tx: self._delete(tx, tenant, user, agent)):
+        while some := await self._database.do(lambda tx: self._delete(tx, tenant, user, agent), long=True):
             deleted += some
         return deleted
 
-    def _keep(self, tx: Connection, whose: Whose, told: str, tags: tuple[str, ...], most: int) -> Passage | None:
+    def _keep(self, tx: Transaction, whose: Whose, told: str, tags: tuple[str, ...], most: int) -> Passage | None:
         memory = _locked(tx, whose)
         if tx.scalars(_count, {"memory": memory}).one() >= most:
             return None
@@ -98,7 +99,7 @@ class StoredMemories:
         tx.execute(self._index.add, {"passage": id, "words": self._index.words(marked(memory, told, tags))})
         return Passage(str(id), told, tags, created)
 
-    def _delete(self, tx: Connection, tenant: str, user: str | None, agent: str) -> int:
+    def _delete(self, tx: Transaction, tenant: str, user: str | None, agent: str) -> int:
         found = _known(tx, tenant, user, agent, lock=ERASED_AT_A_TIME)
         for memory, _ in found:
             for statement in (self._index.drop, _drop_passages, _drop_blocks, _drop_memory):
@@ -131,7 +132,7 @@ def _named(whose: Whose) -> dict[str, str]:
     return {"tenant": whose.tenant, "user": whose.user, "agent": whose.agent}
 
 
-def _locked(tx: Connection, whose: Whose) -> int:
+def _locked(tx: Transaction, whose: Whose) -> int:
     """The memory, made if need be. Nobody else changes anything in it before this transaction ends."""
     while (found := tx.scalar(_lock, _named(whose))) is None:
         tx.execute(_begin, _named(whose))
@@ -139,7 +140,7 @@ def _locked(tx: Connection, whose: Whose) -> int:
 
 
 def _known(
-    tx: Connection, tenant: str | None, user: str | None, agent: str, *, lock: int = 0
+    tx: Transaction, tenant: str | None, user: str | None, agent: str, *, lock: int = 0
 ) -> list[tuple[int, Whose]]:
     """With `lock`, only so many, and nobody else changes them before this transaction ends."""
     columns = memories.c.tenant, memories.c.user, memories.c.agent
@@ -162,7 +163,7 @@ _put_block = update(blocks).where(*_this)
 _drop_blocks = delete(blocks).where(blocks.c.memory == bindparam("memory"))
 
 
-def _edit(tx: Connection, whose: Whose, label: str, change: Callable[[Block], str]) -> Block:
+def _edit(tx: Transaction, whose: Whose, label: str, change: Callable[[Block], str]) -> Block:
     memory = _locked(tx, whose)
     place = {"memory_": memory, "label_": label}
     row = tx.execute(_block, place).first()

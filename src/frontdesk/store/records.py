@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import (
-    Connection,
     Delete,
     Row,
     and_,
@@ -27,6 +26,7 @@ from sqlalchemy import (
 )
 
 from frontdesk.store.tables import conversations, owners, pins, receipts, turns
+from frontdesk.store.transaction import Transaction
 
 LIVE = ("claimed", "submitted", "streaming", "settling")
 """States of a turn that holds, or waits for, its conversation."""
@@ -223,38 +223,38 @@ _add_conversation = insert(conversations)
 _change_conversation = update(conversations).where(conversations.c.id == bindparam("this"))
 
 
-def conversation(tx: Connection, conversation_id: str, *, lock: bool = False) -> Conversation | None:
+def conversation(tx: Transaction, conversation_id: str, *, lock: bool = False) -> Conversation | None:
     """A conversation; with `lock`, nobody else changes it before this transaction ends."""
     row = tx.execute(_locked if lock else _conversation, {"id": conversation_id}).first()
     return Conversation(*row) if row else None
 
 
-def standing(tx: Connection, heads: Sequence[str]) -> list[Conversation]:
+def standing(tx: Transaction, heads: Sequence[str]) -> list[Conversation]:
     """The conversations which stand after one of these turns, and nowhere further on."""
     return [Conversation(*row) for row in tx.execute(_standing, {"heads": heads})]
 
 
-def families(tx: Connection, conversation_ids: Iterable[str]) -> dict[str, str]:
+def families(tx: Transaction, conversation_ids: Iterable[str]) -> dict[str, str]:
     """The family of each of these conversations."""
     return {row[0]: row[1] for row in tx.execute(_families, {"ids": list(set(conversation_ids))})}
 
 
-def add_conversation(tx: Connection, row: Conversation) -> None:
+def add_conversation(tx: Transaction, row: Conversation) -> None:
     tx.execute(_add_conversation, {name: getattr(row, name) for name in Conversation.__slots__})
 
 
-def change_conversation(tx: Connection, conversation_id: str, **values: Any) -> None:
+def change_conversation(tx: Transaction, conversation_id: str, **values: Any) -> None:
     tx.execute(_change_conversation, {"this": conversation_id} | values)
 
 
-def bind(tx: Connection, conversation_id: str, principal: str, scope: str, backend: str, agent: str) -> None:
+def bind(tx: Transaction, conversation_id: str, principal: str, scope: str, backend: str, agent: str) -> None:
     """Give a principal's conversation its agent, unless another was first."""
     values = {"this": conversation_id, "whose": principal, "within": scope, "place": backend, "with_": agent}
     if tx.execute(_bind, values).rowcount:
         tx.execute(_bind_turns, {"this": conversation_id, "within": scope})
 
 
-def drop_thread(tx: Connection, row: Conversation) -> Conversation:
+def drop_thread(tx: Transaction, row: Conversation) -> Conversation:
     """Leave a conversation without its thread, which is to be deleted: its next turn makes another."""
     if row.thread:
         id = uuid.uuid4().hex
@@ -277,18 +277,18 @@ _move_pin = (
 )
 
 
-def pinned(tx: Connection, scope: str, pin: str) -> tuple[str, str] | None:
+def pinned(tx: Transaction, scope: str, pin: str) -> tuple[str, str] | None:
     """The conversation and the family of a pin."""
     row = tx.execute(_pinned, {"scope": scope, "pin": pin}).first()
     return (row[0], row[1]) if row else None
 
 
-def add_pin(tx: Connection, scope: str, pin: str, conversation_id: str, family: str) -> None:
+def add_pin(tx: Transaction, scope: str, pin: str, conversation_id: str, family: str) -> None:
     """Raises IntegrityError if another transaction was first."""
     tx.execute(_add_pin, {"scope": scope, "pin": pin, "conversation": conversation_id, "family": family})
 
 
-def move_pin(tx: Connection, scope: str, pin: str, conversation_id: str) -> None:
+def move_pin(tx: Transaction, scope: str, pin: str, conversation_id: str) -> None:
     tx.execute(_move_pin, {"whose": scope, "name": pin, "to": conversation_id})
 
 
@@ -342,46 +342,46 @@ _change_turn = update(turns).where(turns.c.id == bindparam("this"))
 _place = select(turns.c.conversation, turns.c.seq).where(turns.c.id == bindparam("id"), turns.c.state == "claimed")
 
 
-def turn(tx: Connection, turn_id: str) -> Node | None:
+def turn(tx: Transaction, turn_id: str) -> Node | None:
     row = tx.execute(_turn, {"id": turn_id}).first()
     return Node(*row) if row else None
 
 
-def by_dedupe(tx: Connection, dedupe: str) -> Node | None:
+def by_dedupe(tx: Transaction, dedupe: str) -> Node | None:
     row = tx.execute(_by_dedupe, {"dedupe": dedupe}).first()
     return Node(*row) if row else None
 
 
-def by_request(tx: Connection, scope: str, request: str) -> list[Equal]:
+def by_request(tx: Transaction, scope: str, request: str) -> list[Equal]:
     """The latest turns of the very same request, newest first."""
     return [Equal(*row) for row in tx.execute(_by_request, {"scope": scope, "request": request})]
 
 
-def by_after(tx: Connection, scope: str, chain: str) -> list[Node]:
+def by_after(tx: Transaction, scope: str, chain: str) -> list[Node]:
     """The latest turns after which exactly this had been said, newest first."""
     return _nodes(tx.execute(_by_after, {"scope": scope, "chain": chain}))
 
 
-def by_spoken(tx: Connection, scope: str, chain: str) -> list[Node]:
+def by_spoken(tx: Transaction, scope: str, chain: str) -> list[Node]:
     """The latest turns after which the agent had said exactly this, newest first."""
     return _nodes(tx.execute(_by_spoken, {"scope": scope, "chain": chain}))
 
 
-def by_pair(tx: Connection, scope: str, chain: str) -> list[Node]:
+def by_pair(tx: Transaction, scope: str, chain: str) -> list[Node]:
     return _nodes(tx.execute(_by_pair, {"scope": scope, "chain": chain}))
 
 
-def live_in(tx: Connection, conversation_id: str) -> list[InLine]:
+def live_in(tx: Transaction, conversation_id: str) -> list[InLine]:
     """The turns that hold a conversation or stand in line for it, in the order in which they came."""
     return [InLine(*row) for row in tx.execute(_line, {"conversation": conversation_id})]
 
 
-def dropped_in(tx: Connection, conversation_id: str, head: str) -> list[Node]:
+def dropped_in(tx: Transaction, conversation_id: str, head: str) -> list[Node]:
     """Turns that were cancelled since the conversation has stood where it stands: the agent never heard of them."""
     return _nodes(tx.execute(_dropped, {"conversation": conversation_id, "head": head}))[::-1]
 
 
-def notes_to(tx: Connection, node: Node | None) -> list[Node]:
+def notes_to(tx: Transaction, node: Node | None) -> list[Node]:
     """What was put into a conversation since its last turn, up to and with this, oldest first."""
     found: list[Node] = []
     while node and node.noted:
@@ -390,7 +390,7 @@ def notes_to(tx: Connection, node: Node | None) -> list[Node]:
     return found[::-1]
 
 
-def notes_after(tx: Connection, turn_ids: Iterable[str]) -> list[Node]:
+def notes_after(tx: Transaction, turn_ids: Iterable[str]) -> list[Node]:
     """What was put after one of these turns, before any other turn."""
     found: list[Node] = []
     parents = list(turn_ids)
@@ -400,35 +400,35 @@ def notes_after(tx: Connection, turn_ids: Iterable[str]) -> list[Node]:
     return found
 
 
-def continued(tx: Connection, turn_id: str) -> bool:
+def continued(tx: Transaction, turn_id: str) -> bool:
     return tx.execute(_child, {"parent": turn_id}).first() is not None
 
 
-def place_in_line(tx: Connection, turn_id: str) -> tuple[str, int] | None:
+def place_in_line(tx: Transaction, turn_id: str) -> tuple[str, int] | None:
     """The conversation a turn stands in line for, and its `seq`; None if it is not in line any more."""
     row = tx.execute(_place, {"id": turn_id}).first()
     return (row[0], row[1]) if row else None
 
 
-def tried_after(tx: Connection, node: Node, conversation_id: str) -> bool:
+def tried_after(tx: Transaction, node: Node, conversation_id: str) -> bool:
     """Whether a turn has been given to a conversation and come to nothing since it stands where it stands."""
     return tx.execute(_tried, {"conversation": conversation_id, "seq": node.seq}).first() is not None
 
 
-def add_turn(tx: Connection, **values: Any) -> None:
+def add_turn(tx: Transaction, **values: Any) -> None:
     tx.execute(_add_turn, values)
 
 
-def change_turn(tx: Connection, turn_id: str, **values: Any) -> None:
+def change_turn(tx: Transaction, turn_id: str, **values: Any) -> None:
     tx.execute(_change_turn, {"this": turn_id} | values)
 
 
-def note_run(tx: Connection, turn_id: str, run: str) -> None:
+def note_run(tx: Transaction, turn_id: str, run: str) -> None:
     """A turn is streaming; nothing is noted if it has ended meanwhile."""
     tx.execute(_note_run, {"this": turn_id, "name": run})
 
 
-def remove_turn(tx: Connection, turn_id: str) -> None:
+def remove_turn(tx: Transaction, turn_id: str) -> None:
     tx.execute(delete(turns).where(turns.c.id == turn_id))
 
 
@@ -437,7 +437,7 @@ _walk = _walk.union_all(select(turns.c.id, turns.c.parent).join(_walk, turns.c.i
 _path = select(turns).join(_walk, turns.c.id == _walk.c.id).order_by(turns.c.seq)
 
 
-def path(tx: Connection, turn_id: str) -> list[Node]:
+def path(tx: Transaction, turn_id: str) -> list[Node]:
     """A turn and all before it, oldest first."""
     return _nodes(tx.execute(_path, {"id": turn_id}))
 
@@ -458,12 +458,12 @@ _unwanted = (
 _expired = delete(receipts).where(receipts.c.created < bindparam("before"))
 
 
-def receipt(tx: Connection, turn_id: str) -> Receipt | None:
+def receipt(tx: Transaction, turn_id: str) -> Receipt | None:
     row = tx.execute(_receipt, {"id": turn_id}).first()
     return Receipt(*row) if row else None
 
 
-def put_receipt(tx: Connection, turn_id: str, principal: str, answered_by: str, body: str) -> None:
+def put_receipt(tx: Transaction, turn_id: str, principal: str, answered_by: str, body: str) -> None:
     """Keep a request, in place of what may have been kept of it before."""
     remove_receipt(tx, turn_id)
     told = events_of(tx, answered_by)
@@ -471,25 +471,25 @@ def put_receipt(tx: Connection, turn_id: str, principal: str, answered_by: str, 
     tx.execute(_add_receipt, {name: getattr(row, name) for name in Receipt.__slots__})
 
 
-def remove_receipt(tx: Connection, turn_id: str) -> bool:
+def remove_receipt(tx: Transaction, turn_id: str) -> bool:
     """False if there is none."""
     return tx.execute(_remove_receipt, {"id": turn_id}).rowcount == 1
 
 
-def note_events(tx: Connection, turn_id: str, events: str) -> None:
+def note_events(tx: Transaction, turn_id: str, events: str) -> None:
     tx.execute(_note_events, {"this": turn_id, "told": events})
 
 
-def events_of(tx: Connection, turn_id: str) -> str:
+def events_of(tx: Transaction, turn_id: str) -> str:
     """A turn as it was said, where that was kept."""
     return tx.execute(_events, {"turn": turn_id}).scalar() or ""
 
 
-def unwant(tx: Connection, turn_id: str) -> None:
+def unwant(tx: Transaction, turn_id: str) -> None:
     tx.execute(_unwant, {"this": turn_id})
 
 
-def unwanted(tx: Connection, owner: str) -> list[str]:
+def unwanted(tx: Transaction, owner: str) -> list[str]:
     """The turns of a process that are to be cancelled."""
     return [row[0] for row in tx.execute(_unwanted, {"owner": owner})]
 
@@ -504,7 +504,7 @@ def moment_and_seq(text: str) -> tuple[float, int]:
 
 
 def asked_for(
-    tx: Connection,
+    tx: Transaction,
     scope: str,
     kind: str,
     *,
@@ -538,7 +538,7 @@ def asked_for(
     return [row.id for row in rows[:limit]], total, more
 
 
-def trim_receipts(tx: Connection, before: float) -> None:
+def trim_receipts(tx: Transaction, before: float) -> None:
     """Forget requests from before that moment, and those of turns which are gone."""
     tx.execute(_expired, {"before": before})
     tx.execute(delete(receipts).where(~select(turns.c.id).where(turns.c.id == receipts.c.turn).exists()))
@@ -558,7 +558,7 @@ _take = (
 )
 
 
-def beat(tx: Connection, owner: str) -> dict[str, int]:
+def beat(tx: Transaction, owner: str) -> dict[str, int]:
     """Say that `owner` lives. Gives every process's count, and 0 for those that left turns behind and are gone."""
     if not tx.execute(_beat, {"this": owner}).rowcount:
         tx.execute(insert(owners), {"id": owner, "beat": 1, "started": time.time()})
@@ -566,19 +566,19 @@ def beat(tx: Connection, owner: str) -> dict[str, int]:
     return counts | {row[0]: row[1] for row in tx.execute(_beats)}
 
 
-def beat_of(tx: Connection, owner: str) -> int | None:
+def beat_of(tx: Transaction, owner: str) -> int | None:
     return tx.execute(_beat_of, {"owner": owner}).scalar()
 
 
-def forget_owner(tx: Connection, owner: str) -> None:
+def forget_owner(tx: Transaction, owner: str) -> None:
     tx.execute(delete(owners).where(owners.c.id == owner))
 
 
-def turns_of(tx: Connection, owner: str) -> list[Node]:
+def turns_of(tx: Transaction, owner: str) -> list[Node]:
     return _nodes(tx.execute(_of_owner, {"owner": owner}))
 
 
-def take_over(tx: Connection, turn_id: str, previous: str, owner: str) -> bool:
+def take_over(tx: Transaction, turn_id: str, previous: str, owner: str) -> bool:
     """Make a dead process's turn ours. False if another was first."""
     return tx.execute(_take, {"this": turn_id, "from_": previous, "to": owner}).rowcount == 1
 
@@ -587,7 +587,7 @@ def take_over(tx: Connection, turn_id: str, previous: str, owner: str) -> bool:
 
 
 def of_principal(
-    tx: Connection,
+    tx: Transaction,
     principal: str,
     limit: int,
     after: Conversation | None = None,
@@ -620,7 +620,7 @@ _lengths = (
 _inputs = select(turns.c.seq, turns.c.id, turns.c.input).where(turns.c.seq.in_(bindparam("seqs", expanding=True)))
 
 
-def summaries(tx: Connection, heads: Iterable[str]) -> dict[str, tuple[int, str, str]]:
+def summaries(tx: Transaction, heads: Iterable[str]) -> dict[str, tuple[int, str, str]]:
     """Of what led to each of these turns: how many were completed, which was the first, and what was told with it."""
     lengths = {row[0]: (row[1], row[2]) for row in tx.execute(_lengths, {"heads": list(set(heads))})}
     seqs = list({seq for _, seq in lengths.values()})
@@ -631,7 +631,7 @@ def summaries(tx: Connection, heads: Iterable[str]) -> dict[str, tuple[int, str,
 # --- tidying up ----------------------------------------------------------------------------------------------------
 
 
-def stale(tx: Connection, kind: str, before: float, limit: int, *, begun: bool = False) -> list[Conversation]:
+def stale(tx: Transaction, kind: str, before: float, limit: int, *, begun: bool = False) -> list[Conversation]:
     """Conversations of a kind which nobody has used since, and no turn is in; longest unused first. `begun`: only those
     that never came further than their first turn, which a branch always has."""
     busy = select(turns.c.id).where(turns.c.conversation == conversations.c.id, turns.c.state.in_(LIVE)).exists()
@@ -642,19 +642,19 @@ def stale(tx: Connection, kind: str, before: float, limit: int, *, begun: bool =
     return [Conversation(*row) for row in tx.execute(query.order_by(conversations.c.used).limit(limit))]
 
 
-def snapshots_of(tx: Connection, family: str) -> list[Conversation]:
+def snapshots_of(tx: Transaction, family: str) -> list[Conversation]:
     """The snapshots of a family, the latest used first."""
     query = select(conversations).where(conversations.c.family == family, conversations.c.kind == "snapshot")
     return [Conversation(*row) for row in tx.execute(query.order_by(conversations.c.used.desc()))]
 
 
-def doomed(tx: Connection, limit: int, after: str = "") -> list[Conversation]:
+def doomed(tx: Transaction, limit: int, after: str = "") -> list[Conversation]:
     """In the order of their ids, which says nothing."""
     query = select(conversations).where(conversations.c.kind == "doomed", conversations.c.id > after)
     return [Conversation(*row) for row in tx.execute(query.order_by(conversations.c.id).limit(limit))]
 
 
-def trim_own(tx: Connection, before: float) -> None:
+def trim_own(tx: Transaction, before: float) -> None:
     """Forget what was said in agents' own threads and ended before; but where each of them stands."""
     own = conversations.c.kind == "own"
     tx.execute(
@@ -671,7 +671,7 @@ GONE = "?"
 """Before the head of a conversation that is out of use: nothing stands there any more, but `bury` begins there."""
 
 
-def doom(tx: Connection, conversation_id: str) -> bool:
+def doom(tx: Transaction, conversation_id: str) -> bool:
     """Take a conversation out of use, and its snapshots with it; their threads are still to be deleted. False if it is
     not there any more."""
     tx.execute(delete(pins).where(pins.c.conversation == conversation_id))
@@ -684,7 +684,7 @@ def doom(tx: Connection, conversation_id: str) -> bool:
     return found
 
 
-def bury(tx: Connection, conversation_id: str) -> None:
+def bury(tx: Transaction, conversation_id: str) -> None:
     """Nothing is left of a conversation, but turns to which others go back. Those of earlier ones, to which only this
     one went back, go with it."""
     row = conversation(tx, conversation_id)

@@ -8,12 +8,13 @@ import time
 import uuid
 from collections.abc import Sequence
 
-from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
+from sqlalchemy import bindparam, delete, func, insert, select, update
 
 from frontdesk.errors import ConversationNotFound
 from frontdesk.ports import Stretch
 from frontdesk.store.database import Database
 from frontdesk.store.tables import conversations, places, stretches, threads
+from frontdesk.store.transaction import Transaction
 
 STRAY_SECONDS = 24 * 3600.0
 """A thread that no conversation has by then was left over by a process that died in the midst of making one."""
@@ -41,14 +42,14 @@ class StoredThreads:
         return await self._database.read(lambda tx: _find(tx, thread, turn))
 
     async def fork(self, thread: str, at: str = "") -> str | None:
-        return await self._database.do(lambda tx: _fork(tx, thread, at))
+        return await self._database.do(lambda tx: _fork(tx, thread, at), long=True)
 
     async def delete(self, thread: str) -> None:
-        await self._database.do(lambda tx: _delete(tx, thread))
+        await self._database.do(lambda tx: _delete(tx, thread), long=True)
 
     async def sweep(self) -> int:
         before = time.time() - STRAY_SECONDS
-        strays = await self._database.read(lambda tx: _strays(tx, before))
+        strays = await self._database.read(lambda tx: _strays(tx, before), long=True)
         for thread in strays:
             await self.delete(thread)
         return len(strays)
@@ -70,12 +71,12 @@ _all = (
 _one = _content.join(stretches, stretches.c.id == places.c.stretch).where(_mine, places.c.turn == bindparam("turn"))
 
 
-def _read(tx: Connection, thread: str) -> list[Stretch] | None:
+def _read(tx: Transaction, thread: str) -> list[Stretch] | None:
     rows = tx.execute(_all, {"this": thread}).all()
     return [Stretch(*row) for row in rows if row.turn is not None] if rows else None
 
 
-def _find(tx: Connection, thread: str, turn: str) -> Stretch | None:
+def _find(tx: Transaction, thread: str, turn: str) -> Stretch | None:
     row = tx.execute(_one, {"this": thread, "turn": turn}).first()
     return Stretch(*row) if row else None
 
@@ -97,18 +98,18 @@ _copy = insert(places).from_select(
 )
 
 
-def _made(tx: Connection, agent: str) -> str:
+def _made(tx: Transaction, agent: str) -> str:
     thread = uuid.uuid4().hex
     tx.execute(_add, {"id": thread, "agent": agent, "created": time.time()})
     return thread
 
 
-def _agent(tx: Connection, thread: str) -> str | None:
+def _agent(tx: Transaction, thread: str) -> str | None:
     """Whose thread it is; nobody else changes it before this transaction ends. None if there is no such thread."""
     return tx.scalar(_locked, {"this": thread})
 
 
-def _append(tx: Connection, thread: str, stretch: Stretch) -> None:
+def _append(tx: Transaction, thread: str, stretch: Stretch) -> None:
     if _agent(tx, thread) is None:
         raise ConversationNotFound("This conversation has been deleted. Begin a new one.")
     there = tx.execute(_place, {"this": thread, "turn": stretch.turn}).first()
@@ -122,7 +123,7 @@ def _append(tx: Connection, thread: str, stretch: Stretch) -> None:
     tx.execute(_drop, {"old": there.stretch})
 
 
-def _fork(tx: Connection, thread: str, at: str) -> str | None:
+def _fork(tx: Transaction, thread: str, at: str) -> str | None:
     agent = _agent(tx, thread)
     if agent is None:
         return None
@@ -155,12 +156,12 @@ _stray = (
 )
 
 
-def _delete(tx: Connection, thread: str) -> None:
+def _delete(tx: Transaction, thread: str) -> None:
     if _agent(tx, thread) is None:
         return
     for statement in (_all_held, _drop_all, _leave, _remove):
         tx.execute(statement, {"this": thread})
 
 
-def _strays(tx: Connection, before: float) -> Sequence[str]:
+def _strays(tx: Transaction, before: float) -> Sequence[str]:
     return tx.scalars(_stray, {"before": before}).all()
