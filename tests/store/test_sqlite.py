@@ -233,6 +233,28 @@ async def test_what_may_take_long_does_not_hold_up_the_event_loop(database: Data
     assert await database.read(names) == ["a"]
 
 
+async def test_a_line_behind_something_slow_is_worked_off_in_its_order_by_the_event_loop(database: Database) -> None:
+    entered, leave = threading.Event(), threading.Event()
+    done: list[tuple[int, threading.Thread]] = []
+
+    def slow(tx: Transaction) -> None:
+        add("slow")(tx)
+        entered.set()
+        leave.wait()
+
+    async def write(number: int) -> None:
+        await database.do(lambda _: done.append((number, threading.current_thread())))
+
+    writing = asyncio.create_task(database.do(slow, long=True))
+    await asyncio.to_thread(entered.wait)
+    line = [asyncio.create_task(write(number)) for number in range(20)]
+    await asyncio.sleep(0)
+    assert done == []
+    leave.set()
+    await asyncio.gather(writing, *line)
+    assert done == [(number, threading.current_thread()) for number in range(20)]
+
+
 async def test_what_was_written_is_taken_over_from_the_log_into_the_file(database: Database, file: Path) -> None:
     """Else the log would grow for ever: the event loop, which writes, does not wait for the disk."""
     log, much = file.with_name("frontdesk.db-wal"), "x" * 10_000

@@ -98,7 +98,7 @@ class Lane:
     async def run(self, work: Callable[[Transaction], T], long: bool) -> T:
         if self._closed:
             raise StoreUnavailable("The store is closed.")
-        if not (long or self._running):  # else it would overtake those in line
+        if not (long or self._free.locked()):
             try:
                 return self._at_once(work)
             except NotNow:
@@ -106,9 +106,24 @@ class Lane:
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
                 await self._free.acquire()
-                return await asyncio.shield(self._begin(work))
+                return await self._in_turn(work, long)
         except TimeoutError as error:
             raise StoreUnavailable(f"The store did not answer in {ANSWER_SECONDS:g} seconds.") from error
+
+    async def _in_turn(self, work: Callable[[Transaction], T], long: bool) -> T:
+        """It has come to the head of the line. What is done in a moment is done so here, too: else a line that has once
+        formed behind something slow would never end."""
+        if not long:
+            try:
+                result = self._at_once(work)
+            except NotNow:
+                return await asyncio.shield(self._begin(work))
+            except BaseException:
+                self._free.release()
+                raise
+            self._free.release()
+            return result
+        return await asyncio.shield(self._begin(work))
 
     def _at_once(self, work: Callable[[Transaction], T]) -> T:
         """Raises NotNow."""
