@@ -4,6 +4,7 @@ import os
 import secrets
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -54,7 +55,6 @@ from frontdesk.protocols.chat_completions.routes import ChatCompletions
 from frontdesk.protocols.front import Front
 from frontdesk.protocols.mcp.routes import MCP
 from frontdesk.protocols.openai_errors import body_of, headers_of, status_of
-from frontdesk.protocols.openapi import describe
 from frontdesk.protocols.replies import Delivery, Heartbeat
 from frontdesk.protocols.responses import encode as responses_encode
 from frontdesk.protocols.responses import routes as responses_routes
@@ -89,8 +89,64 @@ EXPOSED_HEADERS = [
 ]
 
 
+@dataclass(frozen=True, slots=True)
+class House:
+    """What serves every protocol alike."""
+
+    metrics: Metrics
+    database: Database
+    python: "PythonBackend | None"
+    directory: Directory
+    images: ImageFetcher
+    front: Front
+    ids: Ids
+    desk: Desk
+    owners: Owners
+    budgets: Budgets
+    housekeeping: Housekeeping
+    archive: Archive
+    receipts: Receipts
+    gateway: Gateway
+
+
+@dataclass(frozen=True, slots=True)
+class Protocols:
+    """Who is asked, in each protocol's words."""
+
+    heartbeat: Heartbeat
+    chat: ChatCompletions
+    responses: Responses
+    mcp: MCP
+    a2a: A2A
+    own: Own  # agents' own endpoints
+
+
 def create_app(settings: Settings) -> ASGIApp:
     """The whole server as an ASGI application."""
+    house = build(settings)
+    protocols = protocols_of(house, settings)
+    app = FastAPI(
+        title="Frontdesk",
+        version=__version__,
+        lifespan=lambda _: lifespan(house, protocols),
+        redirect_slashes=False,
+        redoc_url=None,
+    )
+    mount(app, house, protocols, settings)
+    app.openapi = partial(document, app)
+    add_error_handlers(app, house.metrics)
+    return behind_the_door(app, house, protocols, settings)
+
+
+def document(app: FastAPI) -> dict[str, Any]:
+    """The OpenAPI document. Imported here: it declares the shape of every answer, and few ask for it."""
+    from frontdesk.protocols.openapi import document_of
+
+    return document_of(app)
+
+
+def build(settings: Settings) -> House:
+    """Everything from the store to the gateway. Nothing of it is at work yet."""
     metrics = Metrics()
     database = Database.at(settings.store_url)
     letta = [letta_backend(server, settings, metrics) for server in settings.servers]
@@ -100,15 +156,11 @@ def create_app(settings: Settings) -> ASGIApp:
     images = ImageFetcher(settings.max_image_bytes, settings.image_seconds, settings.image_allow_hosts)
     entrance = front(settings, images)
     ledger = Ledger(database)
-    customs = Customs(
-        settings.conversation_mode, settings.modes, settings.unknown_history, settings.grace_seconds is not None
-    )
     ids = Ids(secret(settings))
-    desk = Desk(ids, ledger, customs, entrance.with_images)
+    desk = Desk(ids, ledger, customs(settings), entrance.with_images)
     line = Line(settings.queue_wait_seconds, settings.max_waiting)
-    accounts = StoredAccounts(database, ledger.owner)
     limits = [each.budget for each in settings.budgets]
-    budgets = Budgets(accounts, limits, metrics.spent, payments=X402Payments())
+    budgets = Budgets(StoredAccounts(database, ledger.owner), limits, metrics.spent, payments=X402Payments())
     recovery = Recovery(directory, ledger, desk, line, budgets.settle)
     owners = Owners(database, ledger.owner, lambda: ledger.mine, recovery, cancel=lambda turn_id: gateway.stop(turn_id))
     housekeeping = Housekeeping(
@@ -120,7 +172,6 @@ def create_app(settings: Settings) -> ASGIApp:
         responses_days=settings.responses_days,
         chores=[budgets.tidy],
     )
-    archive = Archive(database, ids, directory, housekeeping)
     gateway = Gateway(
         Parts(
             directory=directory,
@@ -129,13 +180,8 @@ def create_app(settings: Settings) -> ASGIApp:
             owners=owners,
             line=line,
             snapshots=Snapshots(ledger),
-            background=Background(
-                settings.background_tasks, settings.task_patterns, utility(settings), metrics.background_task
-            ),
-            admission={
-                backend.name: Admission(settings.max_turns, settings.max_waiting, settings.queue_wait_seconds)
-                for backend in backends
-            },
+            background=background(settings, metrics),
+            admission={backend.name: admission(settings) for backend in backends},
             budgets=budgets,
             tap=lambda turn, agent: metrics.turn(agent.backend, agent.name),
             count_repeat=metrics.repeat,
@@ -144,25 +190,31 @@ def create_app(settings: Settings) -> ASGIApp:
         )
     )
     metrics.waiting(lambda: gateway.waiting)
+    return House(
+        metrics=metrics,
+        database=database,
+        python=python,
+        directory=directory,
+        images=images,
+        front=entrance,
+        ids=ids,
+        desk=desk,
+        owners=owners,
+        budgets=budgets,
+        housekeeping=housekeeping,
+        archive=Archive(database, ids, directory, housekeeping),
+        receipts=Receipts(database, ids, directory),
+        gateway=gateway,
+    )
+
+
+def protocols_of(house: House, settings: Settings) -> Protocols:
+    """What decodes and encodes, in front of the gateway."""
+    gateway, receipts, entrance = house.gateway, house.receipts, house.front
     heartbeat = Heartbeat(settings.keepalive_seconds)
-    delivery = Delivery(settings.commit_wait_seconds, heartbeat, settings.silence_seconds, metrics.error)
-    chat = ChatCompletions(
-        gateway,
-        entrance,
-        delivery,
-        Style(settings.reasoning_field, settings.tool_activity == "reasoning", settings.keepalive),
-    )
-
-    receipts = Receipts(database, ids, directory)
-    responses = Responses(
-        gateway,
-        receipts,
-        entrance,
-        delivery,
-        responses_encode.Style(settings.tool_items, settings.reasoning_field != "off", settings.keepalive),
-    )
-
-    mcp = MCP(gateway, entrance)
+    delivery = Delivery(settings.commit_wait_seconds, heartbeat, settings.silence_seconds, house.metrics.error)
+    chat_style = Style(settings.reasoning_field, settings.tool_activity == "reasoning", settings.keepalive)
+    style = responses_encode.Style(settings.tool_items, settings.reasoning_field != "off", settings.keepalive)
     a2a = A2A(
         gateway,
         receipts,
@@ -171,52 +223,73 @@ def create_app(settings: Settings) -> ASGIApp:
         public_url=settings.public_url,
         card_agent=settings.card_agent,
     )
+    return Protocols(
+        heartbeat=heartbeat,
+        chat=ChatCompletions(gateway, entrance, delivery, chat_style),
+        responses=Responses(gateway, receipts, entrance, delivery, style),
+        mcp=MCP(gateway, entrance),
+        a2a=a2a,
+        own=endpoints(house.python, entrance) if house.python else Nothing(),
+    )
 
-    @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncGenerator[None, None]:
-        await database.start()
-        if python:
-            await python.start(services(database, Asking(gateway, directory, ids, python.name)))
-        await owners.start()
-        directory.start()
-        housekeeping.start()
-        yield
-        await housekeeping.stop()
-        await mcp.stop()
-        await a2a.stop()
-        await gateway.close()
-        if python:
-            await python.rest()
-        await budgets.aclose()
-        await owners.stop()
-        await database.aclose()
-        await heartbeat.stop()
-        await directory.stop()
-        await images.aclose()
 
-    app = FastAPI(title="Frontdesk", version=__version__, lifespan=lifespan, redirect_slashes=False, redoc_url=None)
+@asynccontextmanager
+async def lifespan(house: House, protocols: Protocols) -> AsyncGenerator[None, None]:
+    """What starts with the server and stops with it."""
+    await house.database.start()
+    if house.python:
+        desk = Asking(house.gateway, house.directory, house.ids, house.python.name)
+        await house.python.start(services(house.database, desk))
+    await house.owners.start()
+    house.directory.start()
+    house.housekeeping.start()
+    yield
+    await house.housekeeping.stop()
+    await protocols.mcp.stop()
+    await protocols.a2a.stop()
+    await house.gateway.close()
+    if house.python:
+        await house.python.rest()
+    await house.budgets.aclose()
+    await house.owners.stop()
+    await house.database.aclose()
+    await protocols.heartbeat.stop()
+    await house.directory.stop()
+    await house.images.aclose()
+
+
+def mount(app: FastAPI, house: House, protocols: Protocols, settings: Settings) -> None:
+    """Give every endpoint its paths: OpenAI's also without `/v1`."""
+    directory, answered = house.directory, rules(settings)
+    of_openai = [
+        responses_routes.router(protocols.responses),
+        models.router(directory, answered),
+        conversations.router(house.archive, house.front, protocols.responses),
+    ]
+    of_ours = about.router(directory, house.gateway, house.metrics)
     for prefix in ("/v1", ""):
-        app.router.routes.append(Route(f"{prefix}/chat/completions", chat, methods=["POST"]))
-        app.router.routes.append(Route(f"{prefix}/responses", responses, methods=["POST"]))
-        app.include_router(responses_routes.router(responses), prefix=prefix, include_in_schema=bool(prefix))
-        app.include_router(models.router(directory, rules(settings)), prefix=prefix, include_in_schema=bool(prefix))
-        app.include_router(
-            conversations.router(archive, entrance, responses), prefix=prefix, include_in_schema=bool(prefix)
-        )
-        app.include_router(about.router(directory, gateway, metrics), prefix=prefix, include_in_schema=not prefix)
-    own = endpoints(python, entrance) if python else Nothing()
-    app.include_router(agents.router(directory, rules(settings), desk.mode_for, own))
-    app.router.routes.append(Route("/mcp", mcp, methods=["POST"]))
+        for path, entrance in busiest(protocols, prefix).items():
+            app.router.routes.append(Route(path, entrance, methods=["POST"]))
+        for router in of_openai:
+            app.include_router(router, prefix=prefix, include_in_schema=bool(prefix))
+        app.include_router(of_ours, prefix=prefix, include_in_schema=not prefix)
+    app.include_router(agents.router(directory, answered, house.desk.mode_for, protocols.own))
+    app.router.routes.append(Route("/mcp", protocols.mcp, methods=["POST"]))
     for path in ("/a2a/{rest:path}", CARD, f"/agents/{{rest:path}}{CARD}"):
-        app.router.routes.append(Route(path, a2a, methods=["GET", "POST"]))
-    describe(app)
-    add_error_handlers(app, metrics)
-    busiest: dict[str, ASGIApp] = {}
-    for prefix in ("/v1", ""):
-        busiest |= {f"{prefix}/chat/completions": chat, f"{prefix}/responses": responses}
-    shared = ShortCut(app, busiest)
-    entry = ShortCut(AgentPaths(shared, directory, own), busiest)  # these need not pass agents' own URLs
-    door = Door(entry, Keyring(settings), Limits(settings), metrics)
+        app.router.routes.append(Route(path, protocols.a2a, methods=["GET", "POST"]))
+
+
+def busiest(protocols: Protocols, prefix: str) -> dict[str, ASGIApp]:
+    """The endpoints to which most requests go, by path."""
+    return {f"{prefix}/chat/completions": protocols.chat, f"{prefix}/responses": protocols.responses}
+
+
+def behind_the_door(app: FastAPI, house: House, protocols: Protocols, settings: Settings) -> ASGIApp:
+    """With short cuts to where most requests go, agents' own paths, and the door, which every request passes."""
+    short = busiest(protocols, "/v1") | busiest(protocols, "")
+    shared = ShortCut(app, short)
+    entry = ShortCut(AgentPaths(shared, house.directory, protocols.own), short)  # these need not pass agents' own URLs
+    door = Door(entry, Keyring(settings), Limits(settings), house.metrics)
     if not settings.cors_origins:
         return door
     return CORSMiddleware(  # around the door: else a page could not read why it was refused
@@ -226,6 +299,23 @@ def create_app(settings: Settings) -> ASGIApp:
         allow_headers=["*"],
         expose_headers=EXPOSED_HEADERS,
     )
+
+
+def customs(settings: Settings) -> Customs:
+    """Which conversation a request belongs to, as far as that may be chosen."""
+    return Customs(
+        settings.conversation_mode, settings.modes, settings.unknown_history, settings.grace_seconds is not None
+    )
+
+
+def background(settings: Settings, metrics: Metrics) -> Background:
+    """What becomes of what clients ask for themselves, as titles."""
+    return Background(settings.background_tasks, settings.task_patterns, utility(settings), metrics.background_task)
+
+
+def admission(settings: Settings) -> Admission:
+    """How many turns one backend runs at a time."""
+    return Admission(settings.max_turns, settings.max_waiting, settings.queue_wait_seconds)
 
 
 def rules(settings: Settings) -> Rules:
@@ -256,6 +346,7 @@ def letta_backend(server: LettaServer, settings: Settings, metrics: Metrics | No
             approvals=server.approvals,
             allowed_tools=server.allowed_tools,
             replicas=settings.replicas,
+            scopes=settings.letta_scopes,
             kept_seconds=settings.retention_days * 86_400,
             memory_seconds=settings.memory_refresh_seconds if settings.memory_refresh == "changed" else None,
             alone=settings.workers == 1 and not settings.database_url,

@@ -3,7 +3,7 @@
 import asyncio
 import itertools
 import re
-from collections.abc import AsyncGenerator, Coroutine, Generator
+from collections.abc import Coroutine, Generator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -12,13 +12,13 @@ from typing import Any
 
 import httpx
 import pytest
-from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 from openai import AsyncOpenAI
 
+from tests import machines
 from tests.faults.asking import create
-from tests.faults.fake import DONE, FakeLetta, Visit, fake_letta, ping, say, stop, usage
+from tests.faults.fake import FakeLetta, fake_letta, held
 from tests.faults.watch import Watched, until, watched
 from tests.protocols.chat_completions.asking import Answer, Chat, Message, assistant, function, user
 from tests.requirements import requirement
@@ -31,14 +31,6 @@ texts = st.sampled_from(["a", "b", "c", CALL])
 """Few, so that chats come to say the same."""
 places = st.integers(0, 1000)
 examples = itertools.count()
-
-
-async def held(fake: FakeLetta, _: Visit) -> AsyncGenerator[bytes, None]:
-    for frame in (ping(), say("Begun, ")):
-        yield frame
-    await fake.wait()
-    for frame in (say("and done."), stop(), usage(), DONE):
-        yield frame
 
 
 @dataclass
@@ -67,7 +59,7 @@ class House:
 @pytest.fixture(scope="module")
 def house(tmp_path_factory: pytest.TempPathFactory) -> Generator[House]:
     with fake_letta() as fake, ExitStack() as stack:
-        fake.scripts["held"] = lambda visit: held(fake, visit)
+        fake.scripts["held"] = held(fake)
         nowhere: Any = None
         house = House(tmp_path_factory.mktemp("house"), fake, nowhere, stack, asyncio.new_event_loop())
         house.start()
@@ -275,15 +267,4 @@ def test_the_agent_hears_what_the_client_shows(house: House) -> None:
         pass
 
     InThisHouse.house = house
-    run_state_machine_as_test(
-        InThisHouse,
-        settings=settings(
-            max_examples=40,
-            stateful_step_count=8,
-            deadline=None,
-            derandomize=True,
-            database=None,
-            phases=[Phase.generate],  # a shorter example is worth minutes only to whoever looks for the reason
-            suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large],
-        ),
-    )
+    machines.run(InThisHouse, max_examples=40)

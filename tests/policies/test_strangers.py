@@ -1,17 +1,19 @@
 """Callers without a key: what is public is theirs, nothing else is, and nothing of one is ever another's."""
 
+import sqlite3
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import httpx
 import openai
 import pytest
-from sqlalchemy import create_engine
 
 from frontdesk.conversations.desk import alone
 from frontdesk.conversations.placing import Ask, spot
 from frontdesk.errors import Unauthenticated
+from frontdesk.store.statements import DriverTransaction
 from frontdesk.testing import ScriptedModel
 from frontdesk.turn import Agent, Message, Principal, Text, Turn
 from tests.policies.issuer import signed
@@ -295,5 +297,5 @@ def test_an_agents_one_thread_is_not_for_strangers() -> None:
     for bridged in (False, True):
         agent = Agent("a", "old", "letta", conversations=False, bridged=bridged)
         ask = Ask(alone(turn, "auto"), agent, "stateless", "scope", (), ())
-        with create_engine("sqlite://").connect() as tx, pytest.raises(Unauthenticated, match="nothing is kept"):
-            spot(tx, ask)
+        with closing(sqlite3.connect(":memory:")) as driver, pytest.raises(Unauthenticated, match="nothing is kept"):
+            spot(DriverTransaction(driver), ask)

@@ -13,7 +13,7 @@ from frontdesk.conversations.desk import scope_of
 from frontdesk.conversations.housekeeping import Housekeeping
 from frontdesk.conversations.ids import CONVERSATION, Ids
 from frontdesk.conversations.ledger import note
-from frontdesk.conversations.placing import struck_places
+from frontdesk.conversations.placing.notes import struck_places
 from frontdesk.conversations.tasks import shortened
 from frontdesk.errors import AgentNotFound, ConversationBusy, ConversationNotFound, GatewayError, InvalidRequest
 from frontdesk.ports import Agents

@@ -8,7 +8,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import httpx
 import structlog
 
 from frontdesk.conversations.tasks import Policy, Task, canned, policy_for, recognised, shaped
@@ -34,6 +33,8 @@ class Utility:
 
     async def answer(self, prompt: str) -> str:
         """Raises BackendError if it has none."""
+        import httpx  # 30 ms, for which no server should wait that has no utility model
+
         headers = {"authorization": f"Bearer {self.api_key}"} if self.api_key else {}
         body = {"model": self.model, "messages": [{"role": "user", "content": prompt}]}
         try:

@@ -11,6 +11,7 @@ from frontdesk.errors import ConversationNotFound, InvalidRequest
 from frontdesk.ports import Backend, Placement
 from frontdesk.scopes import nothing_kept
 from frontdesk.store import codec
+from frontdesk.store.records import Node
 from frontdesk.turn import (
     Agent,
     Call,
@@ -127,8 +128,8 @@ class Desk:
     async def _answering(
         self, backend: Backend, agent: Agent, turn: Turn, scope: str
     ) -> tuple[str, tuple[Call, ...], str]:
-        """The conversation which waits for this turn's tool results, its calls, and where it stands; nothing if it has
-        had them."""
+        """The conversation which waits for this turn's tool results, its calls, and where it stands; the calls alone if
+        it has had them."""
         results = [item for item in turn.input if isinstance(item, ToolResult)]
         if not results:
             return "", (), ""
@@ -150,7 +151,7 @@ class Desk:
             foreign = (each for each in results if self._matched(turn, agent, row.id, [each], calls) is None)
             raise unknown_call(next(foreign))
         if not all(call.pending or call.stalled for call in matched):
-            return "", (), ""
+            return "", (*matched,), ""
         left = [call for call in calls if (call.pending or call.stalled) and call not in matched]
         return row.id, (*matched, *left), row.head
 
@@ -172,6 +173,8 @@ class Desk:
         Raises InvalidRequest if there is nothing to tell.
         """
         turn, parent = ask.turn, entry.spot.parent
+        if seeded and entry.spot.answers:  # a new thread holds no calls
+            entry = replace(entry, spot=replace(entry.spot, answers=False))
         if not entry.spot.answers and any(isinstance(each, ToolResult) and decides(each) for each in turn.input):
             raise InvalidRequest(
                 "These calls wait for no approval any more.", param="approvals", code="approval_not_pending"
@@ -179,7 +182,8 @@ class Desk:
         if seeded and parent and not turn.history:  # what went before, for a client that says only what is new
             past = await self._ledger.told(parent.id, entry.conversation.struck)
             turn, entry = replace(turn, history=past), replace(entry, spot=replace(entry.spot, known=len(past)))
-        deliver = self._news(turn, ask.calls, entry, thread, seeded=seeded)
+        calls = ask.calls if ask.answering else (*ask.calls, *beside(ask.calls, parent))
+        deliver = self._news(turn, calls, entry, thread, seeded=seeded)
         instructions, overlay = turn.instructions, ""
         if turn.system_prompt in ("override", "block"):
             instructions, overlay = "", instructions
@@ -222,6 +226,13 @@ def with_calls(told: Sequence[Item], history: Sequence[Item]) -> tuple[Item, ...
             whole.append(known[item.call_id])
         whole.append(item)
     return tuple(whole)
+
+
+def beside(calls: Sequence[Call], node: Node | None) -> list[Call]:
+    """The other calls that were made in the same turn."""
+    known = {call.call_id for call in calls}
+    made = codec.reply_of(node.reply).calls.values() if node else ()
+    return [Call(upstream, "", pending=True) for upstream in made if upstream not in known]
 
 
 def answers(turn: Turn, calls: Sequence[Call]) -> tuple[Item, ...]:

@@ -22,17 +22,11 @@ import msgspec
 from sqlalchemy.exc import IntegrityError
 
 from frontdesk.conversations.lineage import ROOT, Point, is_plain, reply_point, sayings
-from frontdesk.conversations.placing import (
-    Ask,
-    Spot,
-    base_of,
-    busy,
-    kept_input,
-    own_conversation,
-    place,
-    spot,
-    struck_places,
-)
+from frontdesk.conversations.placing import Ask, Spot, spot
+from frontdesk.conversations.placing.notes import kept_input, place, struck_places
+from frontdesk.conversations.placing.own_thread import own_conversation
+from frontdesk.conversations.placing.standing import busy
+from frontdesk.conversations.placing.transcript import base_of
 from frontdesk.errors import ConversationBusy, GatewayError, IdempotencyConflict
 from frontdesk.store import codec, records
 from frontdesk.store.codec import Saved

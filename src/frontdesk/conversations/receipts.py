@@ -10,7 +10,7 @@ from typing import Any, Literal
 from frontdesk.conversations.archive import Told, may_use, public_id, told_in
 from frontdesk.conversations.desk import scope_of
 from frontdesk.conversations.ids import Ids
-from frontdesk.conversations.placing import struck_places
+from frontdesk.conversations.placing.notes import struck_places
 from frontdesk.errors import InvalidRequest, TurnNotFound
 from frontdesk.ports import Agents
 from frontdesk.scopes import check

@@ -11,7 +11,8 @@ from frontdesk.errors import ApprovalRequired
 from frontdesk.ports import Dropped, Kept
 from frontdesk.stream import collect
 from frontdesk.turn import Agent, Message, Text, ToolCall, ToolResult, ToolRun
-from tests.backends.letta.test_conversations import REMEMBERS, a_turn, backend_of, opened, placed, play, say
+from tests.backends.letta.conftest import backend_of
+from tests.backends.letta.test_conversations import REMEMBERS, a_turn, opened, placed, play, say
 
 RULES = [{"type": "requires_approval", "tool_name": "memory_insert"}]
 SCRIPT = f"@say Wait.\n{REMEMBERS}\n@then\n@say Done."

@@ -4,11 +4,10 @@ What counts is what the model is sent.
 """
 
 import asyncio
-import gc
 import json
 import uuid
 from collections.abc import AsyncGenerator, Callable, Generator
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing
 from dataclasses import replace
 from typing import Any
 
@@ -17,10 +16,8 @@ import structlog
 from aiohttp import web
 from letta_client import Letta
 
-from frontdesk.backends.letta import LettaBackend, LettaSettings
-from frontdesk.backends.letta.backend import OWN_THREAD
-from frontdesk.backends.letta.client import LettaClient
-from frontdesk.backends.letta.http import Connection
+from frontdesk.backends.letta import LettaBackend
+from frontdesk.backends.letta.server import OWN_THREAD
 from frontdesk.demo.local_letta import LocalLetta
 from frontdesk.errors import (
     ContextLengthExceeded,
@@ -49,40 +46,11 @@ from frontdesk.turn import (
     ToolRun,
     Turn,
 )
+from tests.backends.letta.conftest import Calls, backend_of
 from tests.faults.fake import FakeLetta, fake_letta
 
 WEATHER = Tool("get_weather", "The weather of a city.", {"type": "object", "properties": {"city": {"type": "string"}}})
 REMEMBERS = '@call memory_insert {"label": "human", "new_string": "Likes trees.", "insert_line": 0}'
-
-Calls = list[str]
-
-
-@asynccontextmanager
-async def backend_of(url: str, calls: Calls | None = None, **settings: Any) -> AsyncGenerator[LettaBackend]:
-    def watch(name: str, _seconds: float, _answered: bool) -> None:
-        if calls is not None:
-            calls.append(name)
-
-    made = LettaBackend(LettaSettings(base_url=url, **settings), LettaClient(url, watch=watch))
-    try:
-        yield made
-    finally:
-        await made.aclose()
-        for connection in [each for each in gc.get_objects() if isinstance(each, Connection) and each.usable]:
-            connection.close()  # its last answer is over but for the end of the stream
-        await asyncio.sleep(0)
-
-
-@pytest.fixture
-def asked() -> Calls:
-    """What Letta was asked, but for messages."""
-    return []
-
-
-@pytest.fixture
-async def backend(letta: LocalLetta, asked: Calls) -> AsyncGenerator[LettaBackend]:
-    async with backend_of(letta.base_url, asked) as made:
-        yield made
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from frontdesk.backends.letta.backend import in_context, pauses, turned
+from frontdesk.backends.letta.backend import pauses
+from frontdesk.backends.letta.messages import in_context, turned
 from frontdesk.backends.letta.outcome import of_turn, outcome, parts, untracked, usage
 from frontdesk.ports import Dropped, Kept, Running
 from frontdesk.turn import Message, Reasoning, StopReason, Text, ToolCall, ToolRun, Usage

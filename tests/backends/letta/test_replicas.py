@@ -14,23 +14,19 @@ import pytest
 from letta_client import Letta
 
 from frontdesk.backends.letta import LettaBackend
-from frontdesk.backends.letta.backend import OWN_THREAD, conv
+from frontdesk.backends.letta.server import OWN_THREAD, conv
 from frontdesk.backends.letta.twins import NOW, TAG, Wanted, body_of, mark, tag_of, twin_in
 from frontdesk.demo.local_letta import LocalLetta
 from frontdesk.errors import ConversationNotFound, InvalidRequest
 from frontdesk.testing import ScriptedModel
 from frontdesk.turn import Agent, Thread, ToolCall
-from tests.backends.letta.test_conversations import a_turn, backend_of, play, result, say
+from tests.backends.letta.conftest import backend_of
+from tests.backends.letta.test_conversations import a_turn, play, result, say
 from tests.backends.letta.test_twins import block, last, prompt, twins_in, twins_of, whole
 from tests.requirements import requirement
 
 LONG_AGO = -1.0
 """So long ago that no conversation counts as used."""
-
-
-@pytest.fixture
-def marker() -> str:
-    return uuid.uuid4().hex
 
 
 @pytest.fixture(params=["memgpt_v2_agent", "letta_v1_agent"])
@@ -255,5 +251,5 @@ async def test_replicas_are_set_by_name_or_id_and_for_all_older_agents(
     row = {"id": "agent-1", "name": "Ann"}
     async with backend_of("http://127.0.0.1:1", replicas=replicas) as backend:
         for kind, count in (("memgpt_agent", older), ("letta_v1_agent", modern)):
-            found = backend._agent(row | {"agent_type": kind})  # pyright: ignore[reportPrivateUsage]
+            found = backend._roster.described(row | {"agent_type": kind})  # pyright: ignore[reportPrivateUsage]
             assert found.settings["replicas"] == count

@@ -5,7 +5,6 @@ What counts is what the twin's model is sent, and that the agent itself is as it
 
 import asyncio
 import json
-import uuid
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -16,8 +15,8 @@ from aiohttp import web
 from letta_client import Letta
 
 from frontdesk.backends.letta import LettaBackend
-from frontdesk.backends.letta.backend import OWN_THREAD
 from frontdesk.backends.letta.client import LettaClient
+from frontdesk.backends.letta.server import OWN_THREAD
 from frontdesk.backends.letta.twins import NOW, TAG, Twins, body_of, mark, rules, tag_of
 from frontdesk.demo.local_letta import LocalLetta
 from frontdesk.errors import AgentFailed, AgentNotFound, ConversationNotFound, InvalidRequest
@@ -26,7 +25,8 @@ from frontdesk.testing import ScriptedModel
 from frontdesk.testing.model import Request
 from frontdesk.testing.script import text_of
 from frontdesk.turn import Agent, Message, StopReason, Thread, Tool, ToolCall, ToolResult
-from tests.backends.letta.test_conversations import Calls, a_turn, backend_of, play, result, say
+from tests.backends.letta.conftest import Calls, backend_of
+from tests.backends.letta.test_conversations import a_turn, play, result, say
 from tests.cli.servers import row
 from tests.faults.fake import fake_letta
 from tests.requirements import requirement
@@ -36,23 +36,6 @@ OLDER = ("memgpt_agent", "memgpt_v2_agent", "react_agent", "workflow_agent")
 TIME = Tool("get_time", "The time of day.")
 
 Row = Mapping[str, Any]
-
-
-@pytest.fixture
-def asked() -> Calls:
-    """What Letta was asked, but for messages."""
-    return []
-
-
-@pytest.fixture
-async def backend(letta: LocalLetta, asked: Calls) -> AsyncGenerator[LettaBackend]:
-    async with backend_of(letta.base_url, asked) as made:
-        yield made
-
-
-@pytest.fixture
-def marker() -> str:
-    return uuid.uuid4().hex
 
 
 @pytest.fixture

@@ -161,3 +161,15 @@ def of_turn(rows: Sequence[Row], otids: Collection[str], call_ids: Collection[st
         if any(item.get("tool_call_id") in call_ids for item in row.get("approvals") or ()):
             return index
     return None
+
+
+def added(before: Usage, last: Usage) -> Usage:
+    """The tokens of both; `context_tokens` is the size of the last call alone."""
+    return Usage(
+        before.input_tokens + last.input_tokens,
+        before.output_tokens + last.output_tokens,
+        before.cached_tokens + last.cached_tokens,
+        before.cache_write_tokens + last.cache_write_tokens,
+        before.reasoning_tokens + last.reasoning_tokens,
+        last.context_tokens,
+    )
