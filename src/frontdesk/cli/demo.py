@@ -19,8 +19,8 @@ def demo(
     With `--python`, two agents written in Python, of which one has an MCP server, and the gateway.
     Uses OPENAI_API_KEY (OPENAI_BASE_URL), ANTHROPIC_API_KEY or OLLAMA_BASE_URL if set, else a scripted model.
     """
-    from frontdesk.demo import pair, show
-    from frontdesk.demo.show import DemoError
+    from frontdesk.demo import pair, solo
+    from frontdesk.demo.errors import DemoError
 
     if python and fresh:
         raise Trouble("`--fresh` is about Milo's memory. With `--python` there is none.", "Leave it out.")
@@ -28,7 +28,7 @@ def demo(
         if python:
             pair.run(port=port, once=once)
         else:
-            show.run(port=port, fresh=fresh, once=once)
+            solo.run(port=port, fresh=fresh, once=once)
     except DemoError as error:
         raise Trouble(error.message, error.mend) from error
     except KeyboardInterrupt:

@@ -1,38 +1,20 @@
 """`frontdesk demo --python`: two agents written in Python, one with an MCP server, and a gateway. No Letta server."""
 
 import os
-import socket
-import sys
-import threading
-from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
 from rich.text import Text
 
-from frontdesk import __version__
 from frontdesk.agents.errors import AgentError
-from frontdesk.config import GivenSettings, Settings
 from frontdesk.demo.accounts import NoModelList, accounts, handles
+from frontdesk.demo.errors import DemoError
+from frontdesk.demo.gateway import PORT
 from frontdesk.demo.local_letta import data_folder
-from frontdesk.demo.models import OURS, Provider, UnknownModel, choose, provider
+from frontdesk.demo.models import OURS, Provider, UnknownModel, choose
+from frontdesk.demo.process import command
 from frontdesk.demo.screen import Screen
-from frontdesk.demo.show import (
-    CURL,
-    HOST,
-    PORT,
-    DemoError,
-    Gateway,
-    claimed,
-    client_of,
-    command,
-    leaving_by_signal,
-    listening,
-    scripted,
-    speaking,
-    tell,
-    whose_model,
-)
+from frontdesk.demo.show import Show, alone, speaking
 
 JUNO, WEATHER = "Juno", "weather"
 SCRIPTED = "openai/scripted"
@@ -44,89 +26,46 @@ def run(port: int = PORT, once: bool = False) -> None:
 
     Raises DemoError, and KeyboardInterrupt if it was stopped before the play was over.
     """
-    with suppress(AttributeError):
-        sys.stdout.reconfigure(errors="replace")  # type: ignore[reportAttributeAccessIssue]
-    if sys.platform == "win32":
-        raise DemoError("The demo needs Linux or macOS.", "On Windows, please use WSL.")
     folder = data_folder() / "demo-python"
-    with leaving_by_signal(), claimed(folder, JUNO) as claim:
-        demo = Demo(folder, Screen())
-        try:
-            demo.start(port)
-            claim(demo.url)
-            demo.play()
-            if not once:
-                demo.serve()
-        except KeyboardInterrupt:
-            if not demo.played:
-                raise
-        finally:
-            demo.stop()
+    with alone(folder, JUNO) as claim:
+        show = Show(folder, Screen())
+        show.run(Pair(show), port, once, claim)
 
 
-class Demo:
-    """What runs: a model if the user has none, and the gateway with the agents in it."""
+class Pair:
+    """Juno and the agent which Juno hands over to."""
 
-    def __init__(self, folder: Path, screen: Screen) -> None:
-        self.played = False
-        self.url = ""
-        self.provider = provider()
-        self.log = folder / "gateway.log"
-        self._folder = folder
-        self._screen = screen
-        self._running = ExitStack()
-        self._gateway: Gateway | None = None
+    def __init__(self, show: Show) -> None:
+        self._show = show
+        self._screen = show.screen
 
     def start(self, port: int) -> None:
-        screen = self._screen
-        screen.line(
-            Text.assemble("\n  ", ("Frontdesk demo", "bold cyan"), (f"  {__version__}, agents in Python", "dim"))
-        )
-        screen.line()
-        screen.note(whose_model(self.provider), "" if self.provider else "yellow")
-        screen.line()
+        show, screen = self._show, self._screen
+        show.head(", agents in Python")
         with screen.stages() as stage:
             stage("Looking for a model")
-            model, providers = users_model(self.provider) if self.provider else self._scripted()
+            model, providers = users_model(show.provider) if show.provider else self._scripted()
             os.environ[OURS] = model  # where the agents look for it
             stage("Starting the agents and the gateway")
-            listener = listening(port)
-            self._gateway = self._running.enter_context(self._made(self._settings(listener, providers), listener))
-            self.url = self._gateway.url
+            try:
+                show.open(port, agents=(AGENTS,), providers=providers)
+            except AgentError as error:
+                raise DemoError(str(error), f"{OURS} chooses another model.") from error
         screen.line()
-        thinks = f"think with {model}" if self.provider else "speak as the script says"
+        thinks = f"think with {model}" if show.provider else "speak as the script says"
         screen.note(f"The agents `{JUNO}` and `{WEATHER}` {thinks}.")
         screen.note(f"Their code: {source()}")
-        taken = port and self._gateway.port != port
-        screen.note(f"The gateway listens on {self.url}{f', as port {port} is taken' if taken else ''}.")
+        show.say_where(port)
 
     def _scripted(self) -> tuple[str, dict[str, Any]]:
-        model = self._running.enter_context(scripted(self._screen))
-        return SCRIPTED, {"openai": {"base_url": model.base_url, "api_key": "scripted"}}
-
-    def _settings(self, listener: socket.socket, providers: dict[str, Any]) -> Settings:
-        given: dict[str, Any] = {
-            "host": HOST,
-            "port": listener.getsockname()[1],
-            "agents": (AGENTS,),
-            "providers": providers,
-            "data_dir": self._folder / "gateway",
-        }
-        return GivenSettings(**given)
-
-    def _made(self, settings: Settings, listener: socket.socket) -> Gateway:
-        try:
-            return Gateway(settings, listener, self.log)
-        except AgentError as error:
-            raise DemoError(str(error), f"{OURS} chooses another model.") from error
+        return SCRIPTED, {"openai": {"base_url": self._show.scripted(), "api_key": "scripted"}}
 
     def play(self) -> None:
-        """Hold the conversations. Raises DemoError if the model fails."""
         from frontdesk.demo.play import Talk
 
-        screen = self._screen
-        chooses = f"Is the model right? {OURS} chooses another. " if self.provider else ""
-        with speaking(JUNO, f"{chooses}The log: {self.log}"), client_of(self.url) as client:
+        show, screen = self._show, self._screen
+        chooses = f"Is the model right? {OURS} chooses another. " if show.provider else ""
+        with speaking(JUNO, show.url, f"{chooses}The log: {show.log}") as client:
             screen.title("One agent hands over to another")
             screen.note(
                 f"{JUNO} leaves it to `{WEATHER}`, whose tool is at an MCP server. The client sees one answer.", "dim"
@@ -135,38 +74,16 @@ class Demo:
             screen.title("Each agent has a name")
             screen.note(f"The client asks `{WEATHER}` itself: the model is the agent's name.", "dim")
             Talk(client, screen, WEATHER).ask("And what is the weather in Oslo?")
-        self.played = True
 
     def serve(self) -> None:
-        """Say how to go on, and wait."""
-        assert self._gateway
-        me = command()
-        elsewhere = f" --url {self.url}" if self._gateway.port != PORT or os.environ.get("FRONTDESK_URL") else ""
         self._screen.title(f"{JUNO} and {WEATHER} stay at the desk")
-        self._screen.line()
-        tell(
-            self._screen,
-            ("Base URL", Text(f"{self.url}/v1", "bold")),
-            ("", Text("for Open WebUI and all other clients; any API key will do", "dim")),
-            ("Talk", Text(f"{me} chat {JUNO}{elsewhere}", "bold")),
-            ("Or paste", Text(CURL.format(url=self.url, name=JUNO, question="What is the weather in London?"))),
-            ("Your own", Text(f"{me} new agent mine", "bold")),
+        self._show.invite(
+            JUNO,
+            "What is the weather in London?",
+            ("Your own", Text(f"{command()} new agent mine", "bold")),
             ("Stop", Text("Ctrl-C", "bold")),
         )
-        wait = threading.Event()
-        while not wait.wait(0.5):
-            if not self._gateway.is_running:
-                raise DemoError("The gateway has ended by itself.", f"Its log: {self.log}")
-
-    def stop(self) -> None:
-        if not self._gateway:
-            self._running.close()
-            return
-        with suppress(OSError):  # nobody may be looking any more
-            self._screen.line(Text("\n  Stopping ...", "dim"))
-        self._running.close()
-        with suppress(OSError):
-            self._screen.line(Text("  Everything has stopped.\n", "dim"))
+        self._show.wait()
 
 
 def users_model(found: Provider) -> tuple[str, dict[str, Any]]:
