@@ -3,6 +3,8 @@
 .PHONY: help demo serve test compat check format bench lock docs clean
 
 BIN := .venv/bin
+# Where it is set nothing that was compiled is kept, and each process, of hundreds in a test run, compiles for 2 s.
+unexport PYTHONDONTWRITEBYTECODE
 
 .venv/.ready: requirements.lock pyproject.toml tools/setup.sh
 	@tools/setup.sh

@@ -6,7 +6,6 @@ its workers behind when it is killed; so here is another.
 
 import asyncio
 import errno
-import gc
 import multiprocessing
 import os
 import signal
@@ -26,6 +25,7 @@ import structlog
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from frontdesk import startup
 from frontdesk.agents.errors import AgentError
 from frontdesk.app import create_app
 from frontdesk.config import Settings
@@ -182,8 +182,8 @@ async def open_once(url: str) -> None:
 
 
 def run(settings: Settings, listener: socket.socket, on_start: Callable[[], object] = lambda: None) -> None:
-    running = server(settings, on_start)
-    gc.freeze()  # what was imported stays, agents' engine too: the collector need not look at it again and again
+    with startup.loading():  # agents' engine too
+        running = server(settings, on_start)
     with loop_that_closes():
         running.run(sockets=sockets_of(listener))
 
@@ -229,7 +229,9 @@ class Worker:
         self.serves = False
         self.trouble = ""
         self.news, theirs = SPAWN.Pipe(duplex=False)
-        self.process = SPAWN.Process(target=work, args=(number, settings, listener, folder, theirs), name="frontdesk")
+        self.process = SPAWN.Process(
+            target=startup.work, args=(number, settings, listener, folder, theirs), name="frontdesk"
+        )
         with interrupts_blocked():
             self.process.start()
         theirs.close()

@@ -1,4 +1,5 @@
 import json
+import re
 import signal
 import socket
 import subprocess
@@ -84,6 +85,15 @@ def test_a_data_folder_that_cannot_be_used_is_told(run: Run, tmp_path: Path, wor
     result = run("serve", "--port", "0", "--workers", workers, FRONTDESK_DATA_DIR=str(tmp_path / "file"))
     assert "error: Cannot open the store " in result.stderr
     assert result.exit_code == 1
+
+
+def test_a_setting_that_is_none_is_told(run: Run, tmp_path: Path) -> None:
+    """It serves all the same; here it cannot, so that the test ends."""
+    (tmp_path / "file").write_text("")
+    file = tmp_path / "frontdesk.toml"
+    file.write_text('agent = "misspelt"')
+    result = run("serve", "--port", "0", "--config", str(file), FRONTDESK_DATA_DIR=str(tmp_path / "file"))
+    assert re.search(r"unknown +agent \(in .*frontdesk\.toml\) is not a setting", " ".join(result.stderr.split()))
 
 
 def test_it_tells_where_it_serves_and_ends_quietly(env: dict[str, str], tmp_path: Path) -> None:

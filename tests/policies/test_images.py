@@ -14,7 +14,8 @@ from aiohttp import web
 
 from frontdesk.errors import InvalidRequest
 from frontdesk.policies.auth import ConfigurationError
-from frontdesk.policies.images import ImageFetcher, decode_data_url, is_public
+from frontdesk.policies.egress import is_public
+from frontdesk.policies.images import ImageFetcher, decode_data_url
 from frontdesk.turn import Image
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"\0" * 40
@@ -318,7 +319,7 @@ async def test_something_else_is_not_read_to_its_end(shelf: Shelf) -> None:
     async with fetching("127.0.0.1") as fetcher:
         began = time.perf_counter()
         assert "formats" in await refusal(fetcher, shelf.url())
-    assert time.perf_counter() - began < 2
+    assert time.perf_counter() - began < 5
     left.set()
 
 
@@ -334,14 +335,14 @@ async def test_a_server_that_drips_is_left_when_the_time_is_over(shelf: Shelf) -
         await response.prepare(request)
         for byte in PNG:
             await response.write(bytes([byte]))
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.1)
         return response
 
     shelf.answers["/cat.png"] = drip
     async with fetching("127.0.0.1", seconds=0.2) as fetcher:
         began = time.perf_counter()
         assert "within 0.2 seconds" in await refusal(fetcher, shelf.url())
-    assert time.perf_counter() - began < 1
+    assert time.perf_counter() - began < len(PNG) * 0.1 / 2, "it was not read to its end"
 
 
 async def test_a_server_that_does_not_speak_http_is_like_one_that_is_not_there() -> None:

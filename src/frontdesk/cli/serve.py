@@ -10,6 +10,7 @@ from frontdesk import __version__
 from frontdesk.agents.errors import AgentError
 from frontdesk.cli.page import Trouble, clean, err
 from frontdesk.errors import StoreUnavailable
+from frontdesk.startup import loading
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -21,7 +22,7 @@ Config = Annotated[
 ]
 
 AGENTS_MEND = (
-    "They come from `--agents` and `--agents-dir`, and from the settings of these names and `agents_resolver`."
+    "Agents come from `--agents` and `--agents-dir`, or the settings `agents`, `agents_dir` and `agents_resolver`."
 )
 
 
@@ -38,13 +39,14 @@ def serve(
     log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error.")] = None,
 ) -> None:
     """Serve your agents behind the OpenAI API."""
-    from frontdesk.cli.settings import load
-
     only = {"letta_base_url": letta_url, "letta": ()} if letta_url else {}
     python = {"agents": tuple(agents) if agents else None, "agents_dir": agents_dir}
-    settings = load(config, host=host, port=port, workers=workers, log_level=log_level, **python, **only)
-    check_safe(settings)
-    from frontdesk.serving import serve as run
+    with loading():
+        from frontdesk.cli.settings import load
+
+        settings = load(config, host=host, port=port, workers=workers, log_level=log_level, **python, **only)
+        check_safe(settings)
+        from frontdesk.serving import serve as run
 
     listener = listening(settings)
     settings = settings.model_copy(update={"port": listener.getsockname()[1]})
@@ -95,6 +97,8 @@ def banner(settings: "Settings") -> "Table":
     from rich.table import Table
     from rich.text import Text
 
+    from frontdesk.cli.settings import unknown_names
+
     lines = Table.grid(padding=(0, 2))
     lines.add_column(style="dim")
     lines.add_column(overflow="fold")
@@ -108,6 +112,8 @@ def banner(settings: "Settings") -> "Table":
     lines.add_row("keys", Text(keys(settings)))
     if settings.workers > 1:
         lines.add_row("workers", Text(str(settings.workers)))
+    for name in unknown_names():
+        lines.add_row(Text("unknown", "yellow"), Text(clean(f"{name} is not a setting")))
     return lines
 
 

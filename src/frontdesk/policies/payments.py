@@ -8,15 +8,17 @@ import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
-import httpx
 import structlog
 
 from frontdesk.amounts import Payment
 from frontdesk.errors import PaymentRequired, PaymentUnavailable
 from frontdesk.ports import Offer, Paid
 from frontdesk.sdks import x402_sdk
+
+if TYPE_CHECKING:
+    import httpx  # loaded with the SDK, for servers that take payments
 
 log = structlog.get_logger(__name__)
 
@@ -87,22 +89,26 @@ class X402Payments:
         return Paid("/".join(names), payment, Proof(payload, requirements))
 
     async def verify(self, paid: Paid) -> None:
+        from httpx import HTTPError
+
         server, proof = await self._server(paid.payment), cast("Proof", paid.proof)
         try:
             async with asyncio.timeout(CALL_SECONDS):
                 outcome = (await server.verify_payment(proof.payload, proof.requirements)).verify
-        except (httpx.HTTPError, ValueError, TimeoutError) as error:
+        except (HTTPError, ValueError, TimeoutError) as error:
             raise unavailable(paid.payment, error) from error
         if not outcome.is_valid:
             log.info("a payment was refused", reason=str(outcome.invalid_reason)[:200])
             raise refused(code_of(outcome.invalid_reason or ""))
 
     async def collect(self, paid: Paid) -> str:
+        from httpx import HTTPError
+
         server, proof = await self._server(paid.payment), cast("Proof", paid.proof)
         try:
             async with asyncio.timeout(COLLECT_SECONDS):
                 outcome = await server.settle_payment(proof.payload, proof.requirements)
-        except (httpx.HTTPError, ValueError, TimeoutError) as error:
+        except (HTTPError, ValueError, TimeoutError) as error:
             return type(error).__name__
         return "" if outcome.success else str(outcome.error_reason)[:200]
 
@@ -132,6 +138,8 @@ class X402Payments:
         return self._servers[place]
 
     async def _started(self, payment: Payment) -> Any:
+        import httpx
+
         http, missing = x402_sdk("http"), x402_sdk().SchemeNotFoundError
         self._client = self._client or httpx.AsyncClient(timeout=COLLECT_SECONDS)
         config = http.FacilitatorConfig(url=payment.facilitator, timeout=CALL_SECONDS, http_client=self._client)

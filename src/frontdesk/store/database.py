@@ -15,7 +15,6 @@ from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, IntegrityError
 
 from frontdesk.errors import StoreUnavailable
 from frontdesk.store.place import Dialect, NotNow, Place, Purpose, said
-from frontdesk.store.postgres import Postgres
 from frontdesk.store.sqlite import Sqlite
 from frontdesk.store.transaction import Transaction
 
@@ -174,6 +173,8 @@ def place_of(url: str) -> Place:
         case "sqlite" if parsed.database and parsed.database != ":memory:":
             return Sqlite(Path(parsed.database).absolute())
         case "postgresql" | "postgres" if "@" not in f"{parsed.host}{parsed.database}":  # else a password has one
+            from frontdesk.store.postgres import Postgres  # what it needs of SQLAlchemy takes long to import
+
             return Postgres(parsed.set(drivername="postgresql"))
         case _:
             raise StoreUnavailable(NO_ADDRESS)
