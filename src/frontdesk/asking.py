@@ -1,7 +1,8 @@
 """What the agents of this desk can ask of one another: the desk as they see it, for the caller they serve.
 
 A question is a turn like any other, of the same caller: its scopes, limits to agents and budgets hold, and it is in the
-ledger. Only the caller's own turn counts among those which a key may have at the same time.
+ledger. Only the caller's own turn counts among those which a key may have at the same time, and only its request among
+those of a period: callers can see, and keep to, no other. How many questions it may cause is for the agent's author.
 """
 
 import asyncio

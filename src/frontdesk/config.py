@@ -22,6 +22,7 @@ from pydantic_settings import (
 )
 
 from frontdesk.amounts import Budget, budget
+from frontdesk.turn import RANKS
 
 LETTA_CLOUD = "https://api.letta.com"
 LETTA_LOCAL = "http://localhost:8283"
@@ -46,7 +47,7 @@ ProviderName = Literal[
 
 
 class _Table(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class KeySettings(_Table):
@@ -198,7 +199,6 @@ class Settings(BaseSettings):
         populate_by_name=True,
         toml_file=None,
         env_ignore_empty=True,
-        use_attribute_docstrings=True,
     )
 
     host: str = "127.0.0.1"
@@ -245,6 +245,9 @@ class Settings(BaseSettings):
     """The import path of a function that is given a name and gives an agent of this name, or None."""
     agents_resolver_seconds: float = Field(default=60.0, gt=0)
     """How long an agent which it has given is used before it is asked again."""
+    letta_scopes: dict[str, str] = {}
+    """The scopes that callers need for single Letta agents, by id or name: `Milo = "owner"`, and `"*"` for each that is
+    not named. `user`, if left out. An agent written in Python says by itself which."""
     aliases: dict[str, str] = {}
     """More names for agents, such as `"gpt-4o" = "Milo"`. They can be used as the model and are not listed."""
     database_url: str = ""
@@ -442,6 +445,16 @@ class Settings(BaseSettings):
             raise ValueError("two [[letta]] servers have the same name; give each its own")
         if len({budget.name for budget in self.budgets}) < len(self.budgets):
             raise ValueError("two [[budgets]] have the same name; give each its own")
+        return self
+
+    @model_validator(mode="after")
+    def _scoped(self) -> Self:
+        for agent, scope in self.letta_scopes.items():
+            if scope not in RANKS and scope not in self.scopes:
+                raise ValueError(
+                    f"letta_scopes: the agent {agent!r} asks for the scope {scope!r}, which is not known. Use"
+                    f" {', '.join(RANKS)}, or name it in `scopes`"
+                )
         return self
 
     @property

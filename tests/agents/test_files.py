@@ -158,11 +158,15 @@ def test_skills_take_no_argument_one_named_ones_or_a_list(tmp_path: Path, argume
         (f"model: scripted/x\ntools: ['{HERE}:HERE']", "as a tool"),
         ("model: scripted/x\nskills: {jump: {}}", "`skills.jump` is no skill; there are ask_agent, budget"),
         (f"model: scripted/x\nskills: {{'{HERE}:forecast': {{}}}}", "is no class derived from Skill"),
-        (f"model: scripted/x\nskills: {{'{HERE}:Counter': {{stop: 1}}}}", "unexpected keyword argument 'stop'"),
-        ("model: scripted/x\nhandoffs: [{to: a, when: b}]", "`handoffs.0.when`: Extra inputs are not permitted"),
+        (f"model: scripted/x\nskills: {{'{HERE}:Counter': {{stop: 1}}}}", "argument 'stop'; it takes start, step"),
+        (
+            "model: scripted/x\nhandoffs: [{to: a, when: b}]",
+            "`handoffs.0.when` means nothing here; there are to, description, scope",
+        ),
         ("model: scripted/x\nsettings: {temprature: 1}", "settings that no model knows: temprature"),
         ("- a\n- b", "it is not a mapping"),
-        ("model: [", "it is not valid YAML"),
+        ("model: [", "it is not valid YAML: line 1, column 9: while parsing a flow node"),
+        ("model: x\ninstructions: a: b", "line 2, column 16: mapping values are not allowed here. A text with `: `"),
         ("model: scripted/x\nmodel: scripted/y", "'model' is there twice"),
         ("model: &m scripted/x\nname: *m", "anchors and aliases are not read"),
         ("a: &a [x, x]\nb: &b [*a, *a]\nc: [*b, *b]", "anchors and aliases are not read"),
@@ -188,6 +192,7 @@ def test_a_file_that_is_wrong_is_named_with_what_is_wrong(tmp_path: Path, text: 
         (b"---\nmodel: scripted/x\n", "no other line is"),
         (b"---\nmodel: scripted/x\ninstructions: a\n---\nb\n", "leave out one of the two"),
         (b"---\nmodel: \xff\n---\n", "the file is not UTF-8"),
+        (b"---\nname: x\nmodel: [\n---\nHi.\n", "not valid YAML: line 4, column 1"),
     ],
 )
 def test_markdown_that_is_wrong_is_named(tmp_path: Path, content: bytes, sentence: str) -> None:

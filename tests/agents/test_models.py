@@ -511,7 +511,7 @@ def test_openais_own_models_that_reason_are_asked_through_responses(
     name: str, kind: type[Model], missing: set[str]
 ) -> None:
     model = build([f"openai/{name}"], environment=OPENAI)
-    assert type(model) is kind
+    assert isinstance(model, kind)
     assert honours(model) == EVERYTHING - missing
 
 

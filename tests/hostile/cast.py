@@ -144,5 +144,6 @@ listener = Agent("listener", model=MODEL, hooks=[overhear])
 ping = Agent("ping", model=MODEL, tools=[note], handoffs=["pong"], max_steps=7)
 pong = Agent("pong", model=MODEL, tools=[note], handoffs=["ping"], max_steps=7)
 minder = Agent("minder", model=MODEL, tools=[whose], prompts=[mine])
+backed = Agent("backed", model=MODEL, fallbacks=["scripted/x"])
 
-agents = [odd, listener, ping, pong, minder]
+agents = [backed, odd, listener, ping, pong, minder]

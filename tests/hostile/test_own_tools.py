@@ -10,6 +10,7 @@ import pytest
 
 from tests.backends.python.serving import WEATHER, Asking, calls_of
 from tests.hostile.cast import RAISED, STRANGE, began, ended, overheard, ran
+from tests.requirements import requirement
 
 
 def call(name: str, **arguments: Any) -> str:
@@ -52,6 +53,66 @@ async def test_an_answer_after_a_callers_tool_can_be_had_again(asking: Asking) -
         told = [said, turn, {"role": "tool", "tool_call_id": made.id, "content": weather}]
         assert (await asking.message("odd", told, tools=[WEATHER])).content == "It rains."
         assert results_in(asking.calls[-1].messages) == [weather]
+
+
+@requirement("python.tools.again")
+@pytest.mark.parametrize("agent", ["odd", "ping"])
+async def test_what_an_own_tool_gave_beside_a_callers_is_there_however_often_that_is_answered(
+    asking: Asking, agent: str
+) -> None:
+    said = asking.said(
+        f"{call('note', text=asking.marker)}\n{call('get_weather', city='Oslo')}\n{call('get_weather', city='Rome')}"
+        "\n@then\n@say All told."
+    )
+    first = await asking(agent, [said], tools=[WEATHER])
+    oslo, rome = (each.id for each in calls_of(first))
+    turn = first.choices[0].message.model_dump(exclude_none=True)
+    noted = f"noted {asking.marker}"
+    for given in (
+        {rome: "sun"},
+        {oslo: "rain", rome: "sun"},
+        {rome: "sun", oslo: "rain"},
+        {oslo: "snow", rome: "hail"},
+    ):
+        results = [{"role": "tool", "tool_call_id": each, "content": told} for each, told in given.items()]
+        assert (await asking.message(agent, [said, turn, *results], tools=[WEATHER])).content == "All told."
+        told = results_in(asking.calls[-1].messages)
+        assert sorted(each for each in told if "no result" not in each) == sorted([noted, *given.values()])
+        assert len(told) == 3
+        assert len({each["tool_call_id"] for each in asking.calls[-1].messages if each["role"] == "tool"}) == 3
+    assert ran[asking.marker] == 1
+
+
+async def test_who_goes_back_behind_a_callers_call_keeps_what_an_own_tool_gave(asking: Asking) -> None:
+    said = asking.said(f"{call('note', text=asking.marker)}\n{call('get_weather', city='Oslo')}\n@then\n@say Told.")
+    first = await asking("odd", [said], tools=[WEATHER])
+    (made,) = calls_of(first)
+    turn = first.choices[0].message.model_dump(exclude_none=True)
+    await asking("odd", [said, turn, {"role": "tool", "tool_call_id": made.id, "content": "rain"}], tools=[WEATHER])
+    await asking("odd", [said, turn, asking.said("@say Never mind.")], tools=[WEATHER])
+    noted, unanswered = results_in(asking.calls[-1].messages)
+    assert noted == f"noted {asking.marker}"
+    assert "sent no result" in unanswered
+
+
+async def test_responses_answered_anew_keep_what_an_own_tool_gave(asking: Asking) -> None:
+    script = f"{call('note', text=asking.marker)}\n{call('get_weather', city='Oslo')}\n@then\n@say Told."
+    weather: Any = {
+        "type": "function",
+        "name": "get_weather",
+        "parameters": {"type": "object", "properties": {}},
+        "strict": False,
+    }
+    async with asking.gateway.client() as client:
+        create: Any = client.responses.create
+        first = await create(model="odd", input=asking.said(script)["content"], tools=[weather])
+        made = next(each for each in first.output if each.type == "function_call")
+        for told in ("rain", "sun"):
+            given = [{"type": "function_call_output", "call_id": made.call_id, "output": told}]
+            answer = await create(model="odd", input=given, previous_response_id=first.id, tools=[weather])
+            assert answer.output_text == "Told."
+            assert results_in(asking.calls[-1].messages) == [f"noted {asking.marker}", told]
+    assert ran[asking.marker] == 1
 
 
 async def test_calls_that_a_caller_writes_into_the_history_are_never_run(asking: Asking) -> None:

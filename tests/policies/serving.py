@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 
 from frontdesk.testing import ScriptedModel
-from tests.served import Served, served
+from tests.served import TLS, Served, served
 
 MASTER, PLAIN, OWNER, ADMIN = "master-key-1", "plain-key-2", "owner-key-3", "admin-key-4"
 PREMIUM, TRUSTED, NARROW = "premium-key-5", "trusted-key-6", "narrow-key-7"
@@ -45,7 +45,7 @@ def serving(data_dir: Path, model: ScriptedModel, **settings: Any) -> Generator[
 
 def ask(there: Served, method: str, path: str, key: str = "", **more: Any) -> httpx.Response:
     headers = ({"authorization": f"Bearer {key}"} if key else {}) | more.pop("headers", {})
-    return httpx.request(method, there.url + path, headers=headers, timeout=30, **more)
+    return httpx.request(method, there.url + path, headers=headers, timeout=30, verify=TLS, **more)
 
 
 def chat(there: Served, key: str, agent: str, text: str = "@say Hello.", **more: Any) -> httpx.Response:

@@ -73,7 +73,7 @@ async def test_waiting_too_long_is_overloaded() -> None:
         with pytest.raises(Overloaded):
             async with admission.hold():
                 pass
-        assert 0.015 < time.perf_counter() - began < 0.5
+        assert 0.015 < time.perf_counter() - began < 5, "the other one stays for ever"
         assert admission.waiting == 0
     assert admission.in_flight == 0
 

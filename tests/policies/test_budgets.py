@@ -197,7 +197,7 @@ async def test_when_there_is_no_more_the_turn_must_end_and_pays_what_it_used(til
     await (await till.hold(budget)).settle(Usage(100, 50))
     hold = await till.hold(budget, turn=asked(id="turn-2", options=at_most(99)))
     hold.used(MODEL, Usage(60, 40))
-    with pytest.raises(InsufficientBudget, match="used up: 50 tokens are left of it, and this turn needs 120 tokens"):
+    with pytest.raises(InsufficientBudget, match="suffice: 50 tokens are left of it, and this turn needs 120 tokens"):
         await hold.call_model(MODEL, 60, 60)
     await hold.settle()
     assert await till.books() == {"tokens": (250, 0)}

@@ -28,6 +28,7 @@ from tests.faults.fake import FakeLetta, fake_letta
 from tests.faults.watch import Watched, until, watched
 from tests.policies.issuer import AUDIENCE, PATH, Issuer, Private, b64, forged, issuer, public, reply, rsa_key, signed
 from tests.requirements import requirement
+from tests.served import TLS
 
 MASTER, NARROW = "master-key-1", "narrow-key-2"
 RSA = rsa_key("published")
@@ -101,7 +102,7 @@ def models(gateway: Watched, token: str, **headers: str) -> httpx.Response:
 
 
 def get(gateway: Watched, path: str, token: str, **headers: str) -> httpx.Response:
-    return httpx.get(gateway.url + path, headers={"authorization": f"Bearer {token}", **headers})
+    return httpx.get(gateway.url + path, headers={"authorization": f"Bearer {token}", **headers}, verify=TLS)
 
 
 def good(idp: Issuer, key: Private = RSA, kid: str = "rsa-1", algorithm: str = "RS256", **claims: Any) -> str:
@@ -338,9 +339,8 @@ def test_what_is_no_token_is_refused_or_says_nothing_harmful(head: bytes, body: 
 
 def chat(gateway: Watched, token: str, model: str = "Milo", **headers: str) -> httpx.Response:
     body = {"model": model, "messages": [{"role": "user", "content": "hi"}]}
-    return httpx.post(
-        f"{gateway.base_url}/chat/completions", json=body, headers={"authorization": f"Bearer {token}", **headers}
-    )
+    headers = {"authorization": f"Bearer {token}", **headers}
+    return httpx.post(f"{gateway.base_url}/chat/completions", json=body, headers=headers, verify=TLS)
 
 
 def conversations(gateway: Watched, token: str, **headers: str) -> int:

@@ -4,10 +4,13 @@ from typing import Any
 
 import httpx
 import pytest
+import structlog
+from openai import InternalServerError
 from pydantic_ai.models.test import TestModel
 
-from frontdesk import Agent, context, handoff, tool
+from frontdesk import Agent, context, handoff, hook, tool
 from frontdesk.agents.errors import AgentError
+from frontdesk.agents.hooks import Connection
 from frontdesk.testing import Served, serving
 
 own_server = "http://127.0.0.1:9/v1"
@@ -50,6 +53,19 @@ def test_a_scripted_model_answers_for_every_kind_of_model_and_no_key_leaves(monk
         assert asked[0].body["model"] == "gpt-5-mini"
         assert len(asked) == 2 * 5 + 3
     assert [dict(vars(agent)) for agent in AGENTS] == before
+
+
+def test_a_traceback_is_printed_without_what_was_said(capsys: pytest.CaptureFixture[str]) -> None:
+    @hook("connection")
+    def fall(moment: Connection) -> None:
+        raise ValueError("no")
+
+    structlog.reset_defaults()
+    with serving(Agent("faller", model="openai/gpt-5-mini", hooks=[fall])) as desk, pytest.raises(InternalServerError):
+        ask(desk, "faller", "my secret")
+    printed = capsys.readouterr().out
+    assert "ValueError: no" in printed
+    assert "my secret" not in printed
 
 
 def test_agents_may_be_named_by_import_paths_and_settings_given() -> None:

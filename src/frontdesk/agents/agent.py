@@ -258,7 +258,7 @@ class Agent:
         if not self.durable:
             return
         if find_spec("dbos") is None:
-            raise AgentError(f"{self.name} is durable, which needs DBOS: install frontdesk[dbos].")
+            raise AgentError(f"{self.name} is durable, which needs DBOS: pip install 'frontdesk[dbos]'")
         if self.engine is not None:
             raise AgentError(
                 f"{self.name} cannot be durable with an engine of its own: give it the model, the instructions and the "

@@ -6,6 +6,7 @@ with `---` is no agent, unless it is called `AGENT.md`. Names that begin with a 
 
 import asyncio
 import codecs
+import inspect
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
@@ -30,6 +31,7 @@ log = structlog.get_logger(__name__)
 MAX_BYTES = 256 * 1024
 FENCE = "---"
 AGENT_MD = "AGENT.md"
+COLON = "mapping values are not allowed here"
 DEBOUNCE_MILLISECONDS = 100
 LOOK_AGAIN_MILLISECONDS = 1000
 """Also where the system tells of no change, as on some network drives, and after the folder itself was replaced."""
@@ -94,7 +96,8 @@ def agent_of(path: Path, content: bytes) -> Agent:
     try:
         spec = Spec.model_validate(values, strict=True)
     except ValidationError as error:
-        raise AgentError("; ".join(_problem(each) for each in error.errors(include_url=False))) from None
+        faults = [each for each in error.errors(include_url=False) if not _is_of_another_kind(each)]
+        raise AgentError("; ".join(map(_problem, faults))) from None
     name = spec.name or (path.absolute().parent.name if path.name == AGENT_MD else path.stem)
     return Agent(
         name,
@@ -122,15 +125,18 @@ def _front_and_body(text: str) -> dict[str, Any]:
     end = next((number for number, line in enumerate(lines[1:], 1) if line.rstrip() == FENCE), 0)
     if not end:
         raise AgentError("its first line is `---`, but no other line is: end the part before the instructions with one")
-    values, body = _mapping("".join(lines[1:end])), "".join(lines[end + 1 :]).strip()
+    values, body = _mapping("".join(lines[1:end]), above=1), "".join(lines[end + 1 :]).strip()
     if body and values.get("instructions"):
         raise AgentError("it has `instructions`, and more of them below: leave out one of the two")
     return {**values, "instructions": body} if body else values
 
 
-def _mapping(text: str) -> dict[str, Any]:
+def _mapping(text: str, above: int = 0) -> dict[str, Any]:
+    """What YAML says, with `above` lines before it in its file."""
     try:
         values: object = yaml.load(text, Loader)
+    except yaml.MarkedYAMLError as error:
+        raise AgentError(f"it is not valid YAML: {_where(error, above)}{_mend(error)}") from error
     except yaml.YAMLError as error:
         raise AgentError(f"it is not valid YAML: {' '.join(str(error).split())}") from error
     except (RecursionError, ValueError) as error:  # ValueError: a date that is none
@@ -142,6 +148,22 @@ def _mapping(text: str) -> dict[str, Any]:
     return {str(key): value for key, value in cast("dict[Any, Any]", values).items()}
 
 
+def _where(error: yaml.MarkedYAMLError, above: int) -> str:
+    mark = error.problem_mark or error.context_mark
+    line = f"line {mark.line + 1 + above}, column {mark.column + 1}: " if mark else ""
+    return line + ", ".join(filter(None, (error.context, error.problem)))
+
+
+def _mend(error: yaml.MarkedYAMLError) -> str:
+    """For what is most often written wrongly."""
+    return ". A text with `: ` in it goes between quotes" if error.problem == COLON else ""
+
+
+def _is_of_another_kind(detail: Mapping[str, Any]) -> bool:
+    """Whether it is only that a mapping is no text, where both may be: what is wrong in the mapping is told too."""
+    return detail["type"] == "string_type" and detail["loc"][-1] == "str" and isinstance(detail["input"], dict)
+
+
 def _problem(detail: Mapping[str, Any]) -> str:
     """One fault, in words: where it is and what would be right."""
     types = ("str", "list[str]", Target.__name__)  # which of several it was taken for
@@ -151,6 +173,8 @@ def _problem(detail: Mapping[str, Any]) -> str:
             return "`api_key` is not for files: keys come from [providers.…] in frontdesk.toml, or the environment"
         case "extra_forbidden" if where in detail["loc"]:
             return f"`{where}` means nothing here; there are {', '.join(Spec.model_fields)}"
+        case "extra_forbidden":
+            return f"`{where}` means nothing here; there are {', '.join(Target.model_fields)}"
         case "missing":
             return f"`{where}` is missing"
         case _:
@@ -174,7 +198,10 @@ def _skills(name: str, arguments: Any) -> Iterator[Skill]:
                     skill = kind(**cast("dict[str, Any]", each))
                 case _:
                     skill = kind(each)
-        except (TypeError, ValueError) as error:
+        except TypeError as error:
+            takes = ", ".join(inspect.signature(kind).parameters)
+            raise AgentError(f"`skills.{name}` cannot be made: {error}; it takes {takes or 'nothing'}") from error
+        except ValueError as error:
             raise AgentError(f"`skills.{name}` cannot be made: {error}") from error
         yield skill
 

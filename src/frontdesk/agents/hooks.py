@@ -5,18 +5,21 @@ unless it was declared with `on_error="ignore"`.
 """
 
 import inspect
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from pydantic_ai.messages import ModelMessage, ModelResponse
 
 from frontdesk.agents.errors import AgentError
 from frontdesk.agents.methods import Function, declared, told
-from frontdesk.turn import Item, StopReason, Turn, Usage
+from frontdesk.turn import Item, Message, StopReason, ToolCall, ToolResult, Turn, Usage
 
 OnError = Literal["abort", "ignore"]
+
+TIMEOUT_SECONDS = 60.0
+"""As for tools."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,15 +141,25 @@ class Hook:
     priority: int = 50
     on_error: OnError = "abort"
     function: Function | None = None
+    timeout_seconds: float = TIMEOUT_SECONDS
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """What was decorated, called as if it were not."""
         return (self.function or self.run)(*args, **kwargs)
 
     @classmethod
-    def of(cls, function: Function, event: str, priority: int = 50, on_error: OnError = "abort") -> "Hook":
+    def of(
+        cls,
+        function: Function,
+        event: str,
+        priority: int = 50,
+        on_error: OnError = "abort",
+        timeout_seconds: float = TIMEOUT_SECONDS,
+    ) -> "Hook":
         """A function, or a coroutine function, as a hook. Raises AgentError where it cannot be one."""
         _check(function, event, on_error)
+        if timeout_seconds <= 0:
+            raise AgentError(f"{told(function)} has timeout_seconds={timeout_seconds:g}: it must be more than 0.")
         moment = EVENTS[event]
 
         async def run(happened: Any) -> Any:
@@ -157,22 +170,61 @@ class Hook:
                     f"The hook {told(function)} gave a {type(changed).__name__}: "
                     f"it must return None or a changed copy of the {moment.__name__} it was given."
                 )
+            if changed is not None and not _is_sound(changed):
+                raise TypeError(f"The hook {told(function)} gave a {moment.__name__} which holds what it cannot.")
             return changed
 
-        return cls(moment, run, priority, on_error, function)
+        return cls(moment, run, priority, on_error, function, timeout_seconds)
 
 
-def hook(event: str, *, priority: int = 50, on_error: OnError = "abort") -> Callable[[Function], Hook]:
+def _is_sound(changed: Any) -> bool:
+    """Whether what it holds is of the right kind: authors' code is often without types."""
+    match changed:
+        case Chunk():
+            return _is_text(changed.text)
+        case Incoming():
+            return _all(changed.items, lambda item: isinstance(item, Message | ToolCall | ToolResult))
+        case BeforeModelCall():
+            return _all(changed.messages, lambda message: getattr(message, "kind", "") in ("request", "response"))
+        case BeforeToolCall():
+            return _is_a(dict, changed.arguments)
+        case _:
+            return True
+
+
+def _all(values: Any, fits: Callable[[Any], bool]) -> bool:
+    return isinstance(values, tuple | list) and all(map(fits, cast("Sequence[Any]", values)))
+
+
+def _is_a(kind: type, value: Any) -> bool:
+    return isinstance(value, kind)
+
+
+def _is_text(value: Any) -> bool:
+    """Whether UTF-8 can hold it: it has no half characters."""
+    try:
+        return isinstance(value, str) and len(value.encode()) >= len(value)
+    except UnicodeEncodeError:
+        return False
+
+
+def hook(
+    event: str, *, priority: int = 50, on_error: OnError = "abort", timeout_seconds: float = TIMEOUT_SECONDS
+) -> Callable[[Function], Hook]:
     """Have a function called at a moment of each turn, with what that is about: see `EVENTS`.
 
     priority: lower ones are called first.
     on_error: whether what it raises ends the turn (`abort`), or is only logged (`ignore`).
+    timeout_seconds: how long it may take; more is as if it had raised.
 
     Functions that are no coroutines are called where the server does everything else: they must not wait for anything.
     """
 
     def decorate(function: Function) -> Hook:
-        return declared(function, partial(Hook.of, event=event, priority=priority, on_error=on_error))
+        return declared(
+            function,
+            partial(Hook.of, event=event, priority=priority, on_error=on_error, timeout_seconds=timeout_seconds),
+        )
 
     return decorate
 

@@ -4,8 +4,11 @@ import inspect
 import os
 import re
 import sys
+import sysconfig
+import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import import_module
+from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeGuard, cast
 
@@ -13,6 +16,10 @@ from frontdesk.agents.agent import Agent, is_engine, wrapped
 from frontdesk.agents.errors import AgentError
 
 PATH = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*(:[^\W\d]\w*(\.[^\W\d]\w*)*)?")
+LIBRARIES = (
+    *(sysconfig.get_path(each) for each in ("stdlib", "platstdlib", "purelib", "platlib")),
+    str(Path(__file__).parents[1]),
+)
 
 
 def load_agents(path: str) -> list[Agent]:
@@ -60,11 +67,22 @@ def _import(module: str, path: str) -> ModuleType:
             raise AgentError(
                 f"{path}: there is no module {error.name!r}. It is looked for in {here}, and among what is installed."
             ) from error
-        raise AgentError(f"{path}: its module needs {error.name!r}, which is not installed.") from error
+        raise AgentError(f"{path}: its module needs {error.name!r}, which is not installed{_place(error)}.") from error
     except AgentError as error:
-        raise AgentError(f"{path}: {error}") from error
-    except (Exception, SystemExit) as error:
+        raise AgentError(f"{path}: {error}{_place(error)}") from error
+    except SyntaxError as error:  # which tells the place itself
         raise AgentError(f"{path}: its module cannot be imported: {type(error).__name__}: {error}") from error
+    except (Exception, SystemExit) as error:
+        told = f"{type(error).__name__}: {error}{_place(error)}"
+        raise AgentError(f"{path}: its module cannot be imported: {told}") from error
+
+
+def _place(error: BaseException) -> str:
+    """` (my_agents.py, line 3)`: the last line of the author's own code on the way to an error, or nothing."""
+    own = [
+        frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(("<", *LIBRARIES))
+    ]
+    return f" ({Path(own[-1].filename).name}, line {own[-1].lineno})" if own else ""
 
 
 def _last(path: str) -> str:

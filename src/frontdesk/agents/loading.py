@@ -167,7 +167,13 @@ class Agents:
             served = self._static.get(each.name)
             if served and served is not each and each is not agent:
                 raise AgentError(f"{agent.name} hands over to another agent called {each.name!r} than is served.")
-            self._also(each)
+            self._check_also(each)
+
+    def _check_also(self, agent: Agent) -> None:
+        try:
+            self._also(agent)
+        except AgentError as error:
+            raise AgentError(f"{agent.name}: {error}") from error
 
     def _check_handoffs(self) -> None:
         """Names that mean nobody. With a folder or a resolver they may come to mean somebody."""

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 from pydantic_ai.exceptions import (
+    ModelAPIError,
     ModelConnectionError,
     ModelHTTPError,
     ModelQuotaExceededError,
@@ -21,6 +22,7 @@ from pydantic_ai.exceptions import (
     ModelRequestTimeout,
     ModelServerError,
     ModelUnavailableError,
+    UnexpectedModelBehavior,
 )
 from pydantic_ai.models import Model, ModelRequestParameters
 from pydantic_ai.models.fallback import FallbackModel
@@ -175,12 +177,13 @@ def passes_on(error: Exception) -> bool:
             | ModelQuotaExceededError()
             | ModelUnavailableError()
             | ModelServerError()
+            | UnexpectedModelBehavior()
         ):
             return True
         case ModelHTTPError():
             return error.status_code in (408, 429) or error.status_code >= 500
-        case _:
-            return False
+        case _:  # an answer that cannot be read has no class of its own
+            return type(error) is ModelAPIError
 
 
 # --- keys and addresses ------------------------------------------------------------------------------------------

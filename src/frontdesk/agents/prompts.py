@@ -1,5 +1,6 @@
 """Prompts: instructions that are written anew for each turn, in order of priority, behind the agent's own."""
 
+import asyncio
 import inspect
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -9,6 +10,8 @@ from typing import Any, overload
 from frontdesk.agents.context import Context
 from frontdesk.agents.errors import AgentError
 from frontdesk.agents.methods import Function, declared, told
+
+TIMEOUT_SECONDS = 60.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,11 +36,12 @@ class Prompt:
         given = _takes_context(function)
 
         async def run(context: Context) -> str:
-            answer = function(context) if given else function()
-            text = await answer if inspect.isawaitable(answer) else answer
+            async with asyncio.timeout(TIMEOUT_SECONDS):
+                answer = function(context) if given else function()
+                text = await answer if inspect.isawaitable(answer) else answer
             if text is not None and not isinstance(text, str):
                 raise TypeError(f"The prompt {told(function)} gave a {type(text).__name__}: it must return a text.")
-            return text or ""
+            return (text or "").encode("utf-8", "replace").decode()  # without half characters
 
         return cls(run, priority, scope, function)
 

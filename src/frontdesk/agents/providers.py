@@ -118,7 +118,7 @@ def openai(model: str, access: Access, limits: Limits) -> Model:
     """OpenAI's own models that reason are asked through the Responses API: in Chat Completions the newer of them refuse
     tools. All others, and any other server, through Chat Completions, which every server has, and which knows all that
     a caller can ask for."""
-    from pydantic_ai.models.openai import OpenAIChatModel, OpenAIResponsesModel, OpenAIResponsesModelSettings
+    from pydantic_ai.models.openai import OpenAIResponsesModel, OpenAIResponsesModelSettings
     from pydantic_ai.providers.openai import OpenAIProvider
 
     provider = OpenAIProvider(openai_client=openai_client(access, limits))
@@ -126,13 +126,26 @@ def openai(model: str, access: Access, limits: Limits) -> Model:
     if is_openais(access.base_url) and profile.get("openai_supports_reasoning"):
         kept_by_us = OpenAIResponsesModelSettings(openai_store=False, **limits.settings)
         return OpenAIResponsesModel(model, provider=provider, settings=kept_by_us)
-    return OpenAIChatModel(model, provider=provider, settings=limits.settings)
+    return chat_model(model, provider, limits, SAYS_WHY)
+
+
+def chat_model(model: str, provider: Any, limits: Limits, traits: ModelProfile | None = None) -> Model:
+    """One that is asked through Chat Completions. `traits` are added to what the provider knows of it."""
+    from pydantic_ai.models.openai import OpenAIChatModel
+
+    from frontdesk.agents.alike import mending
+
+    return mending(OpenAIChatModel)(model, provider=provider, settings=limits.settings, profile=traits)
 
 
 def is_openais(base_url: str | None) -> bool:
     """Whether this is OpenAI itself, and no server that only speaks like it."""
     return f".{urlsplit(base_url or '').hostname or ''}".endswith(".openai.com")
 
+
+SAYS_WHY = OpenAIModelProfile(openai_chat_streaming_requires_finish_reason=True)
+"""A server that tells of each answer why it ended: one that merely ends was cut off. Others that speak alike, such as
+Ollama, do not always tell."""
 
 OLDER_WORDS = OpenAIModelProfile(openai_chat_supports_max_completion_tokens=False)
 """Servers that only speak like OpenAI's all know `max_tokens`; its newer name some of them ignore."""
@@ -164,30 +177,33 @@ def compatible(
     limits: Limits,
     profile: ModelProfile | Callable[[str], ModelProfile | None],
 ) -> Model:
-    from pydantic_ai.models.openai import OpenAIChatModel
     from pydantic_ai.providers.openai_compatible import OpenAICompatibleProvider
 
     discreet = openai_client(replace(access, ambient=False), limits)
     provider = OpenAICompatibleProvider(name, openai_client=discreet, profile=profile)
-    return OpenAIChatModel(model, provider=provider, settings=limits.settings)
+    return chat_model(model, provider, limits, None if name == "openai-compatible" else SAYS_WHY)
 
 
 def ollama(model: str, access: Access, limits: Limits) -> Model:
     from pydantic_ai.models.ollama import OllamaModel
     from pydantic_ai.providers.ollama import OllamaProvider
 
+    from frontdesk.agents.alike import mending
+
     provider = OllamaProvider(openai_client=openai_client(replace(access, ambient=False), limits))
     profile = OllamaModel(model, provider=provider).profile  # which depends on where it is
     profile = merge_profile(profile, OLDER_WORDS)
-    return OllamaModel(model, provider=provider, settings=limits.settings, profile=profile)
+    return mending(OllamaModel)(model, provider=provider, settings=limits.settings, profile=profile)
 
 
 def openrouter(model: str, access: Access, limits: Limits) -> Model:
     from pydantic_ai.models.openrouter import OpenRouterModel
     from pydantic_ai.providers.openrouter import OpenRouterProvider
 
+    from frontdesk.agents.alike import mending
+
     provider = OpenRouterProvider(openai_client=openai_client(replace(access, ambient=False), limits))
-    return OpenRouterModel(model, provider=provider, settings=limits.settings)
+    return mending(OpenRouterModel)(model, provider=provider, settings=limits.settings, profile=SAYS_WHY)
 
 
 def scripted(model: str, access: Access, limits: Limits) -> Model:

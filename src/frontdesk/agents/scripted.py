@@ -10,19 +10,16 @@ from dataclasses import replace
 import httpx2
 from openai import AsyncOpenAI
 from pydantic_ai.models import Model
-from pydantic_ai.models.openai import OpenAIChatModel
 from pydantic_ai.providers.openai_compatible import OpenAICompatibleProvider
 
-from frontdesk.agents.providers import Access, Limits, client
+from frontdesk.agents.providers import SAYS_WHY, Access, Limits, chat_model, client
 from frontdesk.testing.play import Document, Failures, Performance, Piece, body_of, encoded, error_json
 
 
 def scripted_model(name: str, access: Access, limits: Limits) -> Model:
     at_hand = replace(access, base_url="http://scripted.invalid/v1", ambient=False)
     asked = client(AsyncOpenAI, at_hand, limits, httpx2.AsyncClient(transport=Stage()))
-    return OpenAIChatModel(
-        name, provider=OpenAICompatibleProvider("scripted", openai_client=asked), settings=limits.settings
-    )
+    return chat_model(name, OpenAICompatibleProvider("scripted", openai_client=asked), limits, SAYS_WHY)
 
 
 class Stage(httpx2.AsyncBaseTransport):

@@ -17,6 +17,7 @@ from types import ModuleType
 from typing import Any
 
 import httpx
+import structlog
 import uvicorn
 from openai import OpenAI
 
@@ -116,6 +117,7 @@ def at(agents: list[Agent]) -> Generator[str]:
 @contextmanager
 def running(settings: Settings) -> Generator[str]:
     """A gateway in a thread of its own, on any free port of this machine. Yields its URL once it knows its agents."""
+    spare_tracebacks()
     listener = listen("127.0.0.1", 0)
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     with listener:
@@ -133,6 +135,17 @@ def running(settings: Settings) -> Generator[str]:
         finally:
             gateway.should_exit = True
             thread.join(STOP_SECONDS)
+
+
+def spare_tracebacks() -> None:
+    """Where nobody has said how to log: structlog would add all local variables to a traceback, which holds what was
+    said, and takes seconds in which the gateway answers nobody."""
+    if not structlog.is_configured():
+        *before, _ = structlog.get_config()["processors"]
+        plain = structlog.dev.ConsoleRenderer(
+            colors=sys.stdout.isatty(), exception_formatter=structlog.dev.plain_traceback
+        )
+        structlog.configure(processors=[*before, plain])
 
 
 def wait_until_ready(gateway: uvicorn.Server, thread: threading.Thread, url: str) -> None:

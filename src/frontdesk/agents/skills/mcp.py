@@ -182,7 +182,7 @@ def at(url: str, headers: Mapping[str, str], api_key: str, transport: str | None
         raise AgentError(f"There is no transport {transport!r} for MCP. Use 'http' (streamable HTTP) or 'sse'.")
     whole = address(url, "an MCP server")
     sse = transport == "sse" if transport else urlsplit(whole).path.endswith("/sse")
-    return Address(url=url, sse=sse, headers=headers_of(api_key, headers, "An MCP skill"))
+    return Address(url=url, sse=sse, headers=headers_of(api_key, headers, "the MCP skill"))
 
 
 def guessed(address: Address) -> str:

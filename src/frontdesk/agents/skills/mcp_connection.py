@@ -399,6 +399,8 @@ def reason(error: BaseException) -> str:
         return f"HTTP {error.response.status_code}"
     if isinstance(error, OSError) and error.errno:
         return os.strerror(error.errno)
+    if isinstance(error, MCPError) and error.code == UNSENT:
+        return "no connection"
     return f"MCP error {error.code}" if isinstance(error, MCPError) else type(error).__name__
 
 

@@ -44,7 +44,9 @@ def headers_of(api_key: str, headers: Mapping[str, str] | None, what: str) -> di
     """What is sent with every request. Raises AgentError."""
     sent = dict(headers or {})
     if api_key and any(name.lower() == "authorization" for name in sent):
-        raise AgentError(f"{what} was given both `api_key` and an Authorization header. Leave one of them out.")
+        raise AgentError(
+            f"{what[:1].upper()}{what[1:]} was given both `api_key` and an Authorization header. Leave one of them out."
+        )
     if not all(text.isascii() and text.isprintable() for text in (api_key, *sent, *sent.values())):
         raise AgentError(f"The headers and the key of {what} must be one line each, in ASCII.")
     return sent | ({"Authorization": f"Bearer {api_key}"} if api_key else {})

@@ -32,7 +32,7 @@ from frontdesk.backends.python.failures import failure
 from frontdesk.backends.python.hooks import called
 from frontdesk.backends.python.models import Models
 from frontdesk.directory import may_use
-from frontdesk.errors import AgentNotFound, ConversationNotFound, EndpointNotFound, GatewayError
+from frontdesk.errors import AgentNotFound, ConversationNotFound, EndpointNotFound, GatewayError, ProviderError
 from frontdesk.policies.structured import MEND, checked, repair
 from frontdesk.ports import Dropped, Kept, Outcome, Placement, Running, Stretch, Threads
 from frontdesk.scopes import refusal
@@ -236,7 +236,7 @@ class PythonBackend:
                 if isinstance(error, GatewayError) or not isinstance(error, Exception):
                     raise
                 ours = failure(error, untouched=not (course.outputs or course.spoke))
-                tell(error, turn, course.agent)
+                tell(error, ours, turn, course.agent)
                 raise ours from error
 
     async def _course(self, turn: Turn, placement: Placement, held: AsyncExitStack, journal: Journal | None) -> Course:
@@ -393,10 +393,10 @@ async def failed(agent: PythonAgent, turn: Turn, error: BaseException) -> None:
         log.warning("a hook failed", turn=turn.id, error=another.message)
 
 
-def tell(error: Exception, turn: Turn, agent: PythonAgent) -> None:
+def tell(error: Exception, ours: GatewayError, turn: Turn, agent: PythonAgent) -> None:
     """What a provider has answered may hold keys and prompts; what our own code or an author's has raised is wanted."""
     about = {"turn": turn.id, "agent": agent.name, "error": type(error).__name__}
-    if isinstance(error, ModelAPIError | FallbackExceptionGroup):
+    if isinstance(ours, ProviderError) or isinstance(error, ModelAPIError | FallbackExceptionGroup):
         log.warning("a model provider failed", status=getattr(error, "status_code", None), **about)
     else:
         log.warning("a turn failed", exc_info=error, **about)

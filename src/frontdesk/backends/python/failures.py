@@ -3,7 +3,8 @@
 What a provider says may hold keys, and prompts: only our own words are passed on, with the status it gave.
 """
 
-from json import JSONDecodeError
+from collections.abc import Iterator
+from types import FrameType
 
 from pydantic_ai.exceptions import (
     AgentRunError,
@@ -38,6 +39,20 @@ from frontdesk.errors import (
 
 CLIENTS = frozenset({"anthropic", "botocore", "google", "groq", "httpx", "httpx2", "mistralai", "openai"})
 """The packages through which providers are asked: what they raise is about what they were told."""
+
+READERS = frozenset({*CLIENTS, "frontdesk", "json", "pydantic", "pydantic_ai"})
+"""Those which read what a provider has sent."""
+
+MODELS = "pydantic_ai.models"
+WRAPPING = "pydantic_ai.models._continuation"  # asks within what reads
+READING = frozenset({"_process_response", "_process_streamed_response", "_get_event_iterator"})
+"""What the engine calls it, whichever the provider is."""
+
+UNREADABLE = "The agent's model provider sent what is no answer."
+
+NO_SCHEMA = "Invalid JSON Schema"
+MOST_SAID = 500
+"""Characters of what the engine says of a caller's own words."""
 
 TRANSIENT = (ProviderRateLimited, ProviderTimeout, ProviderError)
 
@@ -74,16 +89,36 @@ def kind_of(error: Exception) -> GatewayError:
             return ProviderError(f"The agent's model provider failed{status_of(error)}.")
         case IncompleteToolCall():
             return AgentFailed("The model's answer was cut off in the middle of a tool call: allow it more tokens.")
-        case UnexpectedModelBehavior():
+        case UnexpectedModelBehavior() if error.__cause__ and not is_in_an_answer(error):  # of what it was told to mend
             return AgentFailed("The agent's model did not answer as it was asked to, and was given up.")
+        case UnexpectedModelBehavior():
+            return ProviderError(UNREADABLE)
         case TimeoutError():
             return AgentTimeout("The agent gave no sign of work for too long, and was stopped.")
-        case _ if type(error).__module__.partition(".")[0] in CLIENTS or isinstance(error, JSONDecodeError):
-            return ProviderError("The agent's model provider sent what cannot be read.")
+        case _ if type(error).__module__.partition(".")[0] in CLIENTS or is_in_an_answer(error):
+            return ProviderError(UNREADABLE)
+        case UserError() if NO_SCHEMA in str(error):  # agents' own are looked at when they are made
+            what = f"A tool's parameters, or the form of the answer, are no JSON Schema. {error}"
+            return InvalidRequest(what[:MOST_SAID])
         case AgentRunError() | UserError():
             return AgentFailed("The agent's run failed. The gateway's log has the reason under this request id.")
         case _:
             return AgentFailed("The agent failed. The gateway's log has the reason under this request id.")
+
+
+def is_in_an_answer(error: Exception) -> bool:
+    """Whether it came up where a provider's answer was read, and in no author's code."""
+    where = [(str(at.f_globals.get("__name__", "")), at.f_code.co_name) for at in frames(error)]
+    reads = any(module.startswith(MODELS) and module != WRAPPING and function in READING for module, function in where)
+    return reads and where[-1][0].partition(".")[0] in READERS
+
+
+def frames(error: Exception) -> Iterator[FrameType]:
+    """Those it went through, the one that raised it last."""
+    at = error.__traceback__
+    while at:
+        yield at.tb_frame
+        at = at.tb_next
 
 
 def rejected(error: ModelRequestRejectedError) -> GatewayError:

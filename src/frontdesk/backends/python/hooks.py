@@ -1,5 +1,6 @@
 """Calls an agent's hooks, one after the other, each with what the one before has made of it."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -19,8 +20,9 @@ async def called(hooks: Mapping[type[Moment], Sequence[Hook]], moment: M) -> M:
     AgentFailed."""
     for hook in hooks.get(type(moment), ()):
         try:
-            with contained():
-                changed: Any = await hook.run(moment)
+            async with asyncio.timeout(hook.timeout_seconds):
+                with contained():
+                    changed: Any = await hook.run(moment)
         except Exception as error:
             if hook.on_error == "ignore":
                 log.warning("a hook failed", hook=name_of(hook), error=repr(error))

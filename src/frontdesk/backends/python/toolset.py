@@ -139,7 +139,12 @@ class OwnTools(AbstractToolset[Any]):
         after = await called(hooks, AfterToolCall(number, tool.name, before.arguments, told, failed is not None))
         if failed:
             raise failed if after.output == failed.message else ToolFailed(str(after.output))
-        return after.output if after.output is output else tellable(after.output)
+        if after.output is output:
+            return output
+        try:
+            return tellable(after.output)
+        except ValueError as error:
+            raise ToolFailed(what_of(error, tool, late=False)) from error
 
 
 def what_of(error: Exception, tool: Tool, *, late: bool) -> str:
