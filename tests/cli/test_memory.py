@@ -44,7 +44,11 @@ def names(run: Run) -> list[tuple[str, str]]:
 def test_everybody_who_is_remembered_is_listed(run: Run) -> None:
     expected = [("", "board"), ("acme", "milo"), ("acme/alice", "milo"), ("acme/alice", "otto"), ("acme/bob", "milo")]
     assert names(run) == expected
-    assert "(shared)\tboard\nacme\tmilo\nacme/alice\tmilo\n" in run("memory", "list").stdout
+    shown = [line.split() for line in run("memory", "list").stdout.splitlines()]
+    assert [line for line in shown if len(line) == 2] == [
+        ["Who", "Agent"],
+        *([who or "(shared)", agent] for who, agent in names(run)),
+    ]
 
 
 def test_what_is_remembered_is_shown_as_it_is_but_for_what_steers_the_terminal(run: Run) -> None:

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from openai import OpenAI
 
+from frontdesk.testing import serving
+
 from .conftest import Run
 from .test_serve import wait_until_live
 
@@ -77,6 +79,27 @@ def test_the_doctor_looks_at_them_and_sends_one_a_message(run: Run) -> None:
     assert "3 agents from tests.agents.cast:agents" in result.stdout
     assert "weather answered" in result.stdout
     assert result.exit_code == 0
+
+
+def test_the_doctor_misses_no_letta_server_behind_a_gateway_that_was_started_without_one(run: Run) -> None:
+    with serving(f"{CAST}:agents") as desk:
+        result = run("doctor", "--url", desk.url)
+    assert "letta" not in result.stdout.lower()
+    assert "weather answered" in result.stdout
+    assert result.exit_code == 0
+
+
+def test_one_agent_is_shown_by_the_gateway_where_there_is_no_letta_server(run: Run) -> None:
+    result = run("agents", "show", "weather", FRONTDESK_AGENTS=f"{CAST}:agents")
+    assert result.exit_code == 1
+    assert "GET /agents/{name}" in result.stderr
+
+
+def test_a_key_that_is_missing_is_told_with_the_agent_that_needs_it(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "keyless.yaml").write_text("model: openai/gpt-5-mini")
+    result = run("serve", "--port", "0", "--agents-dir", ".", OPENAI_API_KEY="")
+    assert result.exit_code == 1
+    assert "keyless: The model 'openai/gpt-5-mini' needs a key: set OPENAI_API_KEY" in result.stderr
 
 
 def test_the_doctor_says_what_is_wrong_with_them(run: Run) -> None:

@@ -3,9 +3,12 @@
 A part stands between `<!-- generated: NAME -->` and `<!-- end -->`; what is around it is written by hand.
 """
 
+import ast
+import inspect
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
@@ -30,17 +33,33 @@ PART = re.compile(r"(<!-- generated: ([a-z]+) -->\n).*?(<!-- end -->)", re.DOTAL
 
 def settings() -> str:
     rows = ["| variable | in `frontdesk.toml` | default | meaning |", "|---|---|---|---|"]
+    texts = texts_of(Settings)
     for name, info in Settings.model_fields.items():
         names = " or ".join(f"`{variable}`" for variable in variables(name))
-        rows.append(f"| {names} | `{name}` | {default(name, info)} | {meaning(name, info)} |")
+        rows.append(f"| {names} | `{name}` | {default(name, info)} | {meaning(name, info, texts[name])} |")
     return "\n".join(rows)
 
 
 def table(model: type[BaseModel]) -> str:
     rows = ["| name | default | meaning |", "|---|---|---|"]
+    texts = texts_of(model)
     for name, info in model.model_fields.items():
-        rows.append(f"| `{name}` | {default(name, info)} | {meaning(name, info)} |")
+        rows.append(f"| `{name}` | {default(name, info)} | {meaning(name, info, texts[name])} |")
     return "\n".join(rows)
+
+
+def texts_of(model: type[BaseModel]) -> dict[str, str]:
+    """The text under each field, read from the source: every start of a gateway would wait for Pydantic to do it."""
+    (described,) = ast.parse(inspect.getsource(model)).body
+    assert isinstance(described, ast.ClassDef)
+    found: dict[str, str] = {}
+    for field, below in pairwise(described.body):
+        match field, below:
+            case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
+                found[name] = text
+            case _:
+                pass
+    return found
 
 
 def default(name: str, info: FieldInfo) -> str:
@@ -66,8 +85,8 @@ def default(name: str, info: FieldInfo) -> str:
             return "see right"
 
 
-def meaning(name: str, info: FieldInfo) -> str:
-    text = " ".join((info.description or "").split())
+def meaning(name: str, info: FieldInfo, text: str) -> str:
+    text = " ".join(text.split())
     if get_origin(info.annotation) is Literal:
         text += " One of " + ", ".join(f"`{choice}`" for choice in get_args(info.annotation)) + "."
     return text + bounds(name, info)

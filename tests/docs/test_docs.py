@@ -13,7 +13,7 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from frontdesk.backends.letta.backend import RESERVED_TOOLS
+from frontdesk.backends.letta.roster import RESERVED_TOOLS
 from frontdesk.cli.settings import variables
 from frontdesk.config import BudgetSettings, JwtSettings, KeySettings, LettaServer, ProviderSettings, Settings
 from frontdesk.errors import GatewayError
@@ -22,7 +22,7 @@ from frontdesk.policies.limits import Limits
 from frontdesk.protocols.chat_completions.decode import REPORTED
 from frontdesk.protocols.chat_completions.schema import ChatCompletionRequest
 from frontdesk.protocols.openai_errors import STATUS
-from tests.docs.__main__ import DOCS, PART, PARTS, ROOT, filled, named_commands, pages
+from tests.docs.__main__ import DOCS, PART, PARTS, ROOT, filled, named_commands, pages, texts_of
 
 DEPLOY = ROOT / "deploy"
 PAGES = [path for path in pages() if path.exists()]
@@ -67,7 +67,7 @@ def test_every_generated_part_has_its_place() -> None:
 
 @pytest.mark.parametrize("model", [Settings, BudgetSettings, KeySettings, JwtSettings, LettaServer, ProviderSettings])
 def test_every_setting_is_described(model: type[BaseModel]) -> None:
-    assert [name for name, info in model.model_fields.items() if not info.description] == []
+    assert texts_of(model).keys() == model.model_fields.keys()
 
 
 def test_every_command_is_described() -> None:

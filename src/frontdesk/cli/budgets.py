@@ -52,9 +52,9 @@ def table(found: "Sequence[Standing]") -> "Table":
     from rich.text import Text
 
     rows = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
-    for title in ("budget", "whose", "when"):
+    for title in ("Budget", "Whose", "When"):
         rows.add_column(title)
-    for title in ("spent", "set aside"):
+    for title in ("Spent", "Set aside"):
         rows.add_column(title, justify="right")
     for each in map(described, found):
         shown = (each["budget"], each["holder"] or "all", each["period"] or "ever", each["spent"], each["set_aside"])

@@ -134,6 +134,7 @@ class FrontDoor:
 
     finding: Finding
     gateway: Gateway | None = None
+    is_python: bool = False  # it serves agents written in Python, and no others
 
 
 def door(settings: Settings, url: str, key: str) -> FrontDoor:
@@ -142,7 +143,7 @@ def door(settings: Settings, url: str, key: str) -> FrontDoor:
     place = f"http://{in_url(reachable(settings.host))}:{settings.port}"
     gateway = Gateway.at(url, key) if url else Gateway.at(place, key or ours)
     try:
-        count = len(gateway.agents())
+        served = gateway.agents()
     except Unreachable as trouble:
         return FrontDoor(Finding("fail", "gateway", trouble.message, trouble.mend) if url else free(settings))
     except KeyRefused as trouble:
@@ -150,7 +151,8 @@ def door(settings: Settings, url: str, key: str) -> FrontDoor:
     except Trouble as trouble:
         mend = trouble.mend if url else f"Free the port {settings.port}, or choose another with FRONTDESK_PORT."
         return FrontDoor(Finding("fail", "gateway", trouble.message, mend))
-    return FrontDoor(Finding("ok", "gateway", f"runs at {gateway.url} and serves {counted(count)}"), gateway)
+    found = Finding("ok", "gateway", f"runs at {gateway.url} and serves {counted(len(served))}")
+    return FrontDoor(found, gateway, bool(served) and all(agent.owned_by == "python" for agent in served))
 
 
 def free(settings: Settings) -> Finding:
@@ -191,7 +193,12 @@ class Seen:
     embeddings: frozenset[str] = frozenset()
 
 
-def letta(settings: Settings) -> list[Seen]:
+def letta(settings: Settings, door: FrontDoor) -> list[Seen]:
+    """What there is to be found out about each server. Where none is set, and the gateway that runs has only agents
+    written in Python, it was started with these by an option, and no server is missed."""
+    if door.is_python and not (settings.letta or settings.letta_base_url or settings.letta_api_key.get_secret_value()):
+        return []
+
     async def visits() -> list[Seen]:
         return await asyncio.gather(*(look_at(server, settings) for server in settings.servers))
 

@@ -71,7 +71,7 @@ def findings(config: Path | None, url: str, key: str, agent: str, turn: bool) ->
     yield door.finding
     told, written = checks.python_agents(settings)
     yield from told
-    seen = checks.letta(settings)
+    seen = checks.letta(settings, door)
     for house in seen:
         yield from house.findings
     yield from checks.agents(seen, settings)

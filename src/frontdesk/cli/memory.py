@@ -14,9 +14,12 @@ from frontdesk.cli.serve import Config
 from frontdesk.cli.store import run
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from frontdesk.ports import Memories, Passage, Whose
 
 PAGE = 200
+SHARED = "(shared)"
 
 Who = Annotated[
     str,
@@ -46,10 +49,9 @@ def list_(config: Config = None, as_json: AsJson = False) -> None:
     found = run(known())
     if as_json:
         print_json([{"who": name(whose), "agent": whose.agent} for whose in found])
-        return
-    for whose in found:
-        typer.echo(clean(f"{name(whose) or '(shared)'}\t{whose.agent}"))
-    if not found:
+    elif found:
+        out.print(table(found))
+    else:
         err.print(advice("Nothing is remembered. Agents with the skill `Memory` do that."))
 
 
@@ -67,12 +69,12 @@ def show(who: Who = "", agent: Agent = "", config: Config = None, as_json: AsJso
         print_json(found)
         return
     for each in found:
-        out.print(clean(f"{each['who'] or '(shared)'} with {each['agent']}"), style="bold", markup=False)
+        out.print(clean(f"{each['who'] or SHARED} with {each['agent']}"), style="bold", markup=False)
         for block in each["blocks"]:
-            out.print(clean(f"\n[{block['label']}, changed {block['changed']}]\n{block['text']}"), markup=False)
+            out.print(clean(f"\n[{block['label']}, changed {day(block['changed'])}]\n{block['text']}"), markup=False)
         for passage in each["passages"]:
             tags = f", {', '.join(passage['tags'])}" if passage["tags"] else ""
-            out.print(clean(f"\n[archive, {passage['created']}{tags}]\n{passage['text']}"), markup=False)
+            out.print(clean(f"\n[archive, {day(passage['created'])}{tags}]\n{passage['text']}"), markup=False)
         out.print()
 
 
@@ -98,7 +100,7 @@ def delete(
     doomed = run(found())
     if not yes:
         for whose in doomed:
-            err.print(clean(f"{name(whose) or '(shared)'} with {whose.agent}"), markup=False)
+            err.print(clean(f"{name(whose) or SHARED} with {whose.agent}"), markup=False)
         typer.confirm("Delete it?", abort=True, err=True)
     count = run(erase())
     err.print(f"Deleted {count} {'memory' if count == 1 else 'memories'}.")
@@ -160,6 +162,24 @@ def name(whose: "Whose") -> str:
 
 def moment(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
+
+
+def day(moment: str) -> str:
+    """A moment as a person reads it."""
+    return f"{datetime.fromisoformat(moment):%Y-%m-%d %H:%M} UTC"
+
+
+def table(found: "list[Whose]") -> "Table":
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    rows = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    rows.add_column("Who", style="cyan", overflow="fold")
+    rows.add_column("Agent", overflow="fold")
+    for whose in found:
+        rows.add_row(Text(clean(name(whose) or SHARED)), Text(clean(whose.agent)))
+    return rows
 
 
 def print_json(value: Any) -> None:

@@ -96,7 +96,8 @@ def agent(
     check_model(model)
     files = {folder / f"{module}.py": AGENT, folder / f"test_{module}.py": TEST}
     if there := [str(path) for path in files if path.exists() or path.is_symlink()]:
-        raise Trouble(f"There is {' and '.join(there)} already.", "Choose another name, or another `--folder`.")
+        are = "is" if len(there) == 1 else "are"
+        raise Trouble(f"There {are} {' and '.join(there)} already.", "Choose another name, or another `--folder`.")
     if find_spec(module):
         raise Trouble(
             f"A module called {module} is installed here already: Python would find the wrong one.",
@@ -132,7 +133,7 @@ def check_model(model: str) -> None:
     try:
         check(model)
     except AgentError as error:
-        raise Trouble(str(error), "`--model` takes provider/model.") from error
+        raise Trouble(str(error), "Without `--model` a scripted model answers, which needs nothing.") from error
     if '"' in model or "\\" in model:
         raise Trouble(f"{model!r:.100} is no name of a model.", "`--model` takes provider/model.")
 
@@ -140,23 +141,39 @@ def check_model(model: str) -> None:
 def tell_next_steps(name: str, module: str, model: str, folder: Path, files: list[Path]) -> None:
     question = 'In a week?\n@call later {"day": "2026-01-01", "days": 7}' if model == SCRIPTED else "In a week?"
     body = json.dumps({"model": name, "messages": [{"role": "user", "content": question}]})
-    enter = "" if folder == Path() else f"cd {shlex.quote(str(folder))}\n"
+    enter = () if folder == Path() else (f"cd {shlex.quote(str(folder))}",)
     for line in (
         f"Written: {' and '.join(map(str, files))}",
         "",
-        f"{enter}frontdesk serve --agents {module}:agent",
+        "Test it, where pytest is installed beside Frontdesk:",
+        f"python -m pytest {shlex.quote(str(files[1]))}",
+        "",
+        "Serve it:",
+        *enter,
+        f"frontdesk serve --agents {module}:agent",
+        "",
+        "Talk to it, in another terminal:",
+        f"frontdesk chat {name}",
         "curl http://127.0.0.1:8000/v1/chat/completions -H 'content-type: application/json' \\",
         f"  -d {shlex.quote(body)}",
-        f"frontdesk chat {name}",
-        f"python -m pytest test_{module}.py",
         "",
-        *(real_model(module) if model == SCRIPTED else ()),
+        *(scripted(module) if model == SCRIPTED else real(model)),
     ):
         out.print(line, markup=False, soft_wrap=True)
 
 
-def real_model(module: str) -> tuple[str, ...]:
+def scripted(module: str) -> tuple[str, ...]:
     return (
         "A scripted model answers: it does what the lines with an @ say. For a real one, write",
         f'model="openai/gpt-5-mini" in {module}.py, and set OPENAI_API_KEY.',
     )
+
+
+def real(model: str) -> tuple[str, ...]:
+    """What the server wants before it starts, and the test does not."""
+    from frontdesk.agents.models import PROVIDERS
+
+    provider = PROVIDERS[model.partition("/")[0]]
+    if not (provider.wants_key and provider.keys) or provider.credentials:
+        return ()
+    return (f"To serve it, set {provider.keys[0]}. The test needs no key: a scripted model answers there.",)

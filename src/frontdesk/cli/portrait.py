@@ -7,8 +7,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from frontdesk.app import rules
-from frontdesk.backends.letta.backend import LABEL, seconds
+from frontdesk.backends.letta.backend import LABEL
 from frontdesk.backends.letta.client import LettaClient
+from frontdesk.backends.letta.roster import seconds
 from frontdesk.backends.letta.twins import tag_of, twin_in
 from frontdesk.cli.letta import (
     APPROVAL,
@@ -154,6 +155,9 @@ def why_absent(row: Row, names: Mapping[str, str]) -> str:
 
 def portrait(settings: Settings, name: str) -> Portrait:
     """The agent of this name, id, `server/name` or alias. Raises Trouble, also if there are several."""
+    if not settings.servers:
+        mend = "What an agent in Python can do, a running gateway tells at `GET /agents/{name}`."
+        raise Trouble("There is no Letta server in the settings, and this command asks these alone.", mend)
     wanted = settings.aliases.get(name, name)
 
     async def look(server: LettaServer) -> list[tuple[LettaServer, str]]:

@@ -37,6 +37,7 @@ _QUIET = (
     "mcp",
     "a2a",
     "sse_starlette",
+    "watchfiles",
 )  # of these only warnings
 _MUTE = ("a2a.server.routes", "a2a.compat", "a2a.utils", "mcp.client")  # they log what strangers send, with tracebacks
 _SILENT = ("uvicorn.access", "aiohttp.access")

@@ -132,7 +132,8 @@ def conversations(agent: Agent, mode: Mode = "auto") -> Ability:
         if mode == "stateless":
             return Ability(name, "partly", "None is kept, as this server is set (`stateless`): each request is alone.")
         named = ", found only by their names (`pinned_only`)" if mode == "pinned_only" else ""
-        return Ability(name, "yes", f"Each has a history of its own{named}; memory is shared by all.")
+        memory = "" if agent.backend == "python" else "; memory is shared by all"  # theirs is each caller's own
+        return Ability(name, "yes", f"Each has a history of its own{named}{memory}.")
     if mode == "single":
         return Ability(name, "partly", "One thread for all callers, as this server is set (`single`).")
     if not is_alone(replace(turn, tools=TOOLS), agent):

@@ -477,20 +477,21 @@ def refusal(lacking: Position, short: Shortage, now: float) -> InsufficientBudge
             " they have ended.",
             retry_after_seconds=BUSY_SECONDS,
         )
-    left = ""
-    if personal(budget):
-        rest = max(budget.limit.count - short.spent - lacking.held, 0)
-        left = f": {told(budget.unit, rest)} are left of it, and this turn needs {told(budget.unit, short.more)} more"
+    rest = max(budget.limit.count - short.spent - lacking.held, 0) if personal(budget) else 0
+    lack = "is used up"
+    if rest:
+        left, more = told(budget.unit, rest), told(budget.unit, short.more)
+        lack = f"does not suffice: {left} are left of it, and this turn needs {more} more"
     begins = next_begins(budget.period, now)
     again = f" It begins anew at {begins:%Y-%m-%d %H:%M} UTC." if begins else ""
     return InsufficientBudget(
-        f"The budget {named(budget)} is used up{left}.{again}",
+        f"The budget {named(budget)} {lack}.{again}",
         retry_after_seconds=begins.timestamp() - now if begins else None,
     )
 
 
 def named(budget: Budget) -> str:
-    limit = f", {budget.limit}{EVERY[budget.period]}" if personal(budget) else ""
+    limit = f" ({budget.limit}{EVERY[budget.period]})" if personal(budget) else ""
     return f"{budget.name!r} of {WHOSE[budget.per]}{limit}"
 
 
