@@ -18,6 +18,13 @@ from tests.served import Served, served
 
 os.environ.pop("COLUMNS", None)  # as set for a worker process of the test run: what is piped is not folded
 
+structlog.configure(  # a traceback with all local variables takes seconds, in which the server answers nobody
+    processors=[
+        *structlog.get_config()["processors"][:-1],
+        structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback),
+    ]
+)
+
 MODEL = "openai-proxy/scripted"
 OUR_HANDLER = "frontdesk"  # of the standard library's logging, as `observe.logs` installs it
 OTHER_MODEL = "understudy"

@@ -15,7 +15,7 @@ from frontdesk.app import EXPOSED_HEADERS, create_app, secret
 from frontdesk.config import Settings
 from frontdesk.door import Door
 from frontdesk.gateway import about
-from frontdesk.protocols.openapi import ELSEWHERE, OPERATIONS
+from frontdesk.protocols.operations import ELSEWHERE, OPERATIONS
 from frontdesk.turn import Turn
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncGenerator, Generator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import AsyncExitStack
 from hashlib import sha256
 from pathlib import Path
@@ -19,7 +19,7 @@ from frontdesk.store.database import Database
 from tests.cli.servers import row
 from tests.conversations.test_tasks import TITLE
 from tests.faults.asking import broken_off, create, failure
-from tests.faults.fake import DONE, FakeLetta, Visit, failed, fake_letta, ping, say, stop, usage
+from tests.faults.fake import FakeLetta, fake_letta, held, limited
 from tests.faults.process import Process, serving
 from tests.faults.watch import Watched, eventually, watched
 
@@ -30,19 +30,7 @@ TOKENS = 10
 @pytest.fixture
 def fake() -> Generator[FakeLetta]:
     with fake_letta() as fake:
-
-        async def held(_: Visit) -> AsyncGenerator[bytes, None]:
-            for frame in (ping(), say("Begun, ")):
-                yield frame
-            await fake.wait()
-            for frame in (say("and done."), stop(), usage(), DONE):
-                yield frame
-
-        async def broken(_: Visit) -> AsyncGenerator[bytes, None]:
-            for frame in (ping(), say("Half"), failed("llm_rate_limit", "RATE_LIMIT_EXCEEDED: slow down")):
-                yield frame
-
-        fake.scripts |= {"held": held, "broken": broken}
+        fake.scripts |= {"held": held(fake), "broken": limited}
         yield fake
 
 

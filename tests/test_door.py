@@ -7,7 +7,7 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,11 @@ import pytest
 from aiohttp import web
 
 from tests.faults.asking import create, failure
-from tests.faults.fake import DONE, FakeLetta, Visit, fake_letta, say, stop, usage
+from tests.faults.fake import FakeLetta, fake_letta, held
 from tests.faults.process import serving
 from tests.faults.watch import Watched, eventually, until, watched
 from tests.requirements import requirement
+from tests.served import TLS
 
 MASTER, NARROW, LIMITED, SINGLE = "master-key-1", "narrow-key-2", "limited-key-3", "single-key-4"
 CHAT = {"model": "Milo", "messages": [{"role": "user", "content": "hi"}]}
@@ -55,7 +56,7 @@ def gateway(fake: FakeLetta, tmp_path_factory: pytest.TempPathFactory) -> Genera
 
 def call(gateway: Watched, method: str, path: str, key: str = MASTER, **more: Any) -> httpx.Response:
     headers = ({"authorization": f"Bearer {key}"} if key else {}) | more.pop("headers", {})
-    return httpx.request(method, gateway.url + path, headers=headers, **more)
+    return httpx.request(method, gateway.url + path, headers=headers, verify=TLS, **more)
 
 
 def chat(gateway: Watched, key: str = MASTER, body: Any = CHAT, **headers: str) -> httpx.Response:
@@ -198,13 +199,7 @@ def test_a_rate_is_counted_and_told(gateway: Watched) -> None:
 
 @requirement("security.turns-per-key")
 async def test_turns_of_one_key_at_the_same_time_are_counted(gateway: Watched, fake: FakeLetta) -> None:
-    async def waiting(_: Visit) -> AsyncGenerator[bytes, None]:
-        yield say("Wait")
-        await fake.wait()
-        for frame in (say("ed."), stop(), usage(), DONE):
-            yield frame
-
-    fake.scripts["waiting"] = waiting
+    fake.scripts["waiting"] = held(fake, "Wait", "ed.")
     body: Any = {"model": "Milo", "messages": [{"role": "user", "content": "#waiting#"}]}
     async with gateway.client(api_key=SINGLE) as client:
         first = asyncio.create_task(create(client, **body))
@@ -469,6 +464,7 @@ def test_no_secret_and_no_forged_line_gets_into_the_log(tmp_path: Path, form: st
             FRONTDESK_CONFIG=str(toml),
             LETTA_API_KEY=letta_key,
         ) as process,
+        httpx.Client(verify=TLS) as http,
     ):
         answers: list[str] = []
         forged = "x\nevent=forged level=error"
@@ -477,14 +473,14 @@ def test_no_secret_and_no_forged_line_gets_into_the_log(tmp_path: Path, form: st
             for headers in ({"authorization": f"Bearer {key}".strip()}, {"x-api-key": key}, {"api-key": key}):
                 odd: Any = headers | {"x-client-request-id": "a=b\tc", "user-agent": b"\xc2\x9b2J", "x-odd": b"\xff"}
                 for response in (
-                    httpx.post(f"{process.url}/v1/chat/completions", json=body, headers=odd),
-                    httpx.get(f"{process.url}/v1/models/{key or 'none'}?api_key={key}", headers=odd),
-                    httpx.get(f"{process.url}/{httpx.QueryParams({'p': forged})}%0aforged%20line%1b[31m", headers=odd),
+                    http.post(f"{process.url}/v1/chat/completions", json=body, headers=odd),
+                    http.get(f"{process.url}/v1/models/{key or 'none'}?api_key={key}", headers=odd),
+                    http.get(f"{process.url}/{httpx.QueryParams({'p': forged})}%0aforged%20line%1b[31m", headers=odd),
                 ):
                     answers += [response.text if key not in str(response.url) else "", str(response.headers)]
-        metrics = httpx.get(f"{process.url}/metrics", headers={"x-api-key": master}).text
+        metrics = http.get(f"{process.url}/metrics", headers={"x-api-key": master}).text
         fake.answers["POST /v1/conversations/conv-"] = refused
-        httpx.post(f"{process.url}/v1/chat/completions", json=body, headers={"x-api-key": master})
+        http.post(f"{process.url}/v1/chat/completions", json=body, headers={"x-api-key": master})
         until(lambda: process.text.count("status") >= 20, lambda: process.text)
         for place in (process.text, metrics, *answers):
             assert not [secret for secret in (master, hashed, letta_key, signing) if secret in place]

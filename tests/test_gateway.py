@@ -1,7 +1,7 @@
 """Turns that stand in line: for a place, for a conversation. Against a fake Letta, which waits as long as we like."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import pytest
 from openai import AsyncOpenAI
 
 from tests.faults.asking import create, failure
-from tests.faults.fake import DONE, FakeLetta, Visit, fake_letta, say, stop, usage
+from tests.faults.fake import FakeLetta, fake_letta, held
 from tests.faults.watch import Watched, eventually, watched
 from tests.requirements import requirement
 
@@ -18,14 +18,7 @@ from tests.requirements import requirement
 @pytest.fixture
 def fake() -> Generator[FakeLetta]:
     with fake_letta() as fake:
-
-        async def waiting(_: Visit) -> AsyncGenerator[bytes, None]:
-            yield say("Wait")
-            await fake.wait()
-            for frame in (say("ed."), stop(), usage(), DONE):
-                yield frame
-
-        fake.scripts["waiting"] = waiting
+        fake.scripts["waiting"] = held(fake, "Wait", "ed.")
         yield fake
 
 

@@ -543,6 +543,25 @@ def own_tools(text: str) -> Script:
     return script
 
 
+def held(fake: FakeLetta, begins: str = "Begun, ", ends: str = "and done.") -> Script:
+    """The agent begins to speak, and ends when it is let go: by `fake.gate`."""
+
+    async def script(_: Visit) -> AsyncGenerator[bytes, None]:
+        for frame in (ping(), say(begins)):
+            yield frame
+        await fake.wait()
+        for frame in (say(ends), stop(), usage(), DONE):
+            yield frame
+
+    return script
+
+
+async def limited(_: Visit) -> AsyncGenerator[bytes, None]:
+    """In the middle of the answer, the model's provider allows no more."""
+    for frame in (ping(), say("Half"), failed("llm_rate_limit", "RATE_LIMIT_EXCEEDED: slow down")):
+        yield frame
+
+
 async def echo(visit: Visit) -> AsyncGenerator[bytes, None]:
     said = visit.heard[-1][1] if visit.heard else text_of(visit.texts[-1])
     for data in (ping(), say("You said: "), say(said), stop(), usage(), DONE):

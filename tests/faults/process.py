@@ -11,6 +11,7 @@ from pathlib import Path
 import httpx
 
 from tests.faults.watch import until
+from tests.served import TLS
 
 
 class Process:
@@ -37,7 +38,7 @@ class Process:
 
     def wait_until_up(self) -> None:
         until(lambda: self.url or self.popen.poll() is not None, lambda: self.text)
-        with httpx.Client(transport=httpx.HTTPTransport(retries=20), timeout=30) as client:
+        with httpx.Client(transport=httpx.HTTPTransport(verify=TLS, retries=20), timeout=30) as client:
             until(lambda: client.get(f"{self.url}/health/ready").status_code == 200, lambda: self.text)
 
 

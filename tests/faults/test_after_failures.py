@@ -125,7 +125,7 @@ async def test_a_failed_turn_leaves_nothing_in_the_backend(fake: FakeLetta) -> N
     (agent,) = await backend.find("Milo")
     with pytest.raises(ProviderRateLimited):
         _ = [batch async for batch in backend.run(turn("#limited#"), await placed(backend, agent, "#limited#"))]
-    assert not backend._run_ids  # pyright: ignore[reportPrivateUsage]
+    assert not backend._runs.ids  # pyright: ignore[reportPrivateUsage]
     await backend.aclose()
 
 
@@ -143,7 +143,7 @@ async def test_the_run_is_known_also_when_its_ping_comes_with_the_first_words(fa
     (agent,) = await backend.find("Milo")
     batches = backend.run(turn("#together#"), await placed(backend, agent, "#together#"))
     await anext(batches)
-    assert backend._run_ids == {"turn_1": "run-1"}  # pyright: ignore[reportPrivateUsage]
+    assert backend._runs.ids == {"turn_1": "run-1"}  # pyright: ignore[reportPrivateUsage]
     fake.gate.set()
     await batches.aclose()
     await backend.aclose()

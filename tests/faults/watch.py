@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import uvloop
 
-from tests.served import Served, in_a_thread, wait_until_listed
+from tests.served import TLS, Served, in_a_thread, wait_until_listed
 
 PATIENCE_SECONDS = 20.0
 
@@ -31,14 +31,14 @@ class Watched(Served):
         return {"authorization": f"Bearer {self.key}"} if self.key else {}
 
     def health(self) -> dict[str, Any]:
-        return httpx.get(f"{self.url}/health", headers=self.headers).json()
+        return httpx.get(f"{self.url}/health", headers=self.headers, verify=TLS).json()
 
     def status(self, path: str) -> int:
-        return httpx.get(self.url + path, headers=self.headers).status_code
+        return httpx.get(self.url + path, headers=self.headers, verify=TLS).status_code
 
     def metric(self, name: str) -> float:
         """The sum of a metric's series."""
-        page = httpx.get(f"{self.url}/metrics", headers=self.headers).text
+        page = httpx.get(f"{self.url}/metrics", headers=self.headers, verify=TLS).text
         return sum(float(value) for value in re.findall(rf"^{name}(?:{{.*}})? (\S+)$", page, re.MULTILINE))
 
     def busy(self) -> tuple[int, int, float, list[str]]:

@@ -1,6 +1,7 @@
 """Keys, and a fake that begins each test anew, for the protocols by which programs of others come to all agents."""
 
 from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -27,3 +28,12 @@ def anew(fake: FakeLetta) -> None:
     fake.cancels.clear()
     fake.gate.clear()
     rehearsed(fake)
+
+
+def open_to_all(folder: Path) -> dict[str, Any]:
+    """The settings of a server with a public agent and one that is not, for callers without a key."""
+    agents = folder / "agents"
+    agents.mkdir()
+    for name, scope in (("oracle", "public"), ("butler", "user")):
+        (agents / f"{name}.md").write_text(f"---\nmodel: scripted/x\nscope: {scope}\n---\nThe password is swordfish.\n")
+    return {"agents_dir": agents, "api_keys": "master", "allow_anonymous": True}

@@ -19,9 +19,10 @@ from a2a.utils.errors import A2AError
 from tests.cli.servers import row
 from tests.faults.fake import FakeLetta, fake_letta
 from tests.faults.watch import Watched, eventually, watched
-from tests.protocols.guests import anew, settings
+from tests.protocols.guests import anew, open_to_all, settings
 from tests.protocols.responses.clients import users, visited
 from tests.requirements import requirement
+from tests.served import TLS
 
 CARD = "/.well-known/agent-card.json"
 ODD_NAMES = ["Zoë von Ö", "a/b", "100%", "日本"]
@@ -51,7 +52,7 @@ def gateway(settings: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) 
 
 def by_hand(gateway: Watched, secret: str = "ann") -> httpx.AsyncClient:
     headers = {"authorization": f"Bearer {secret}"} if secret else {}
-    return httpx.AsyncClient(base_url=gateway.url, headers=headers, timeout=60)
+    return httpx.AsyncClient(base_url=gateway.url, headers=headers, timeout=60, verify=TLS)
 
 
 @asynccontextmanager
@@ -592,12 +593,7 @@ async def test_a_large_file_is_not_kept_with_its_task(gateway: Watched) -> None:
 @pytest.fixture
 def open_house(tmp_path: Path) -> Generator[Watched]:
     """A public agent and one that is not, for callers without a key."""
-    agents = tmp_path / "agents"
-    agents.mkdir()
-    for name, scope in (("oracle", "public"), ("butler", "user")):
-        (agents / f"{name}.md").write_text(f"---\nmodel: scripted/x\nscope: {scope}\n---\nThe password is swordfish.\n")
-    settings: dict[str, Any] = {"agents_dir": agents, "api_keys": "master", "allow_anonymous": True}
-    with watched(tmp_path / "data", **settings) as gateway:
+    with watched(tmp_path / "data", **open_to_all(tmp_path)) as gateway:
         yield gateway
 
 

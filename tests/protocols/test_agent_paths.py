@@ -15,7 +15,7 @@ from openai import AsyncOpenAI
 from tests.cli.servers import row
 from tests.faults.asking import create, failure
 from tests.faults.fake import FakeLetta, fake_letta
-from tests.served import Served, served
+from tests.served import TLS, Served, served
 
 EVERY, OTIS_ONLY, RARE = "key-to-all", "key-for-otis-only", "key-used-rarely"
 SECRET = "You are the keeper, and the password is swordfish."
@@ -66,7 +66,7 @@ async def milo(gateway: Served) -> AsyncGenerator[AsyncOpenAI]:
 
 def ask(gateway: Served, method: str, path: str, secret: str = EVERY, **more: Any) -> httpx.Response:
     headers = {"authorization": f"Bearer {secret}"} if secret else {}
-    return httpx.request(method, gateway.url + path, headers=headers, **more)
+    return httpx.request(method, gateway.url + path, headers=headers, verify=TLS, **more)
 
 
 def ask_exactly(gateway: Served, path: str, secret: str = EVERY, method: str = "GET") -> tuple[int, str]:

@@ -888,7 +888,8 @@ async def test_a_key_sees_conversations_of_its_agents_only(fake: FakeLetta, tmp_
             milo, otis = await talk(client, "to Milo"), await talk(client, "to Otis", model="Otis")
             assert len((await listed(client))["data"]) == 2
     limited = [{"name": "otis-only", "sha256": SHA, "agents": ["Otis"]}]
-    with served(tmp_path, letta_base_url=fake.url, keys=limited, probe_key=OTIS_ONLY) as g:
+    # (that one may not see whether the agents are known yet)
+    with served(tmp_path, letta_base_url=fake.url, keys=limited, api_keys=ANNE, probe_key=ANNE) as g:
         async with g.client(api_key=OTIS_ONLY) as client:
             assert [each["id"] for each in (await listed(client))["data"]] == [otis]
             assert (await client.conversations.retrieve(otis)).id == otis

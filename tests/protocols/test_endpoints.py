@@ -19,7 +19,7 @@ from frontdesk.app import create_app
 from frontdesk.config import Settings
 from frontdesk.protocols.endpoints import mounted
 from tests.protocols import shop
-from tests.served import Served, served
+from tests.served import TLS, Served, served
 
 USER, OWNER, PREMIUM, OTHER = "key-of-a-user", "key-of-an-owner", "premium-key", "key-to-another-agent"
 MAX_BODY_BYTES = 4096
@@ -51,7 +51,7 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Generator[Served]:
 
 def ask(gateway: Served, method: str, path: str, secret: str = USER, **more: Any) -> httpx.Response:
     headers = ({"authorization": f"Bearer {secret}"} if secret else {}) | more.pop("headers", {})
-    return httpx.request(method, f"{gateway.url}/agents/{path}", headers=headers, timeout=20, **more)
+    return httpx.request(method, f"{gateway.url}/agents/{path}", headers=headers, timeout=20, verify=TLS, **more)
 
 
 def fault(answer: httpx.Response) -> tuple[int, str | None, str | None]:

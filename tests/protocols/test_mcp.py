@@ -23,9 +23,10 @@ from tests.cli.servers import row
 from tests.faults.fake import FakeLetta, fake_letta
 from tests.faults.process import serving
 from tests.faults.watch import Watched, eventually, watched
-from tests.protocols.guests import anew, settings
+from tests.protocols.guests import anew, open_to_all, settings
 from tests.protocols.responses.clients import users, visited
 from tests.requirements import requirement
+from tests.served import TLS
 
 MODES = ("auto", "legacy")
 HEADERS = {"accept": "application/json, text/event-stream", "content-type": "application/json"}
@@ -257,7 +258,7 @@ async def session_of(http: httpx.AsyncClient) -> str:
 
 def by_hand(gateway: Watched, secret: str = "ann") -> httpx.AsyncClient:
     headers = HEADERS | ({"authorization": f"Bearer {secret}"} if secret else {})
-    return httpx.AsyncClient(base_url=gateway.url, headers=headers, timeout=60)
+    return httpx.AsyncClient(base_url=gateway.url, headers=headers, timeout=60, verify=TLS)
 
 
 def told_in(answer: str) -> dict[str, Any]:
@@ -406,12 +407,7 @@ async def test_calls_are_no_responses(gateway: Watched) -> None:
 
 
 async def test_a_stranger_sees_public_agents_and_nothing_is_kept(tmp_path: Path) -> None:
-    agents = tmp_path / "agents"
-    agents.mkdir()
-    for name, scope in (("oracle", "public"), ("butler", "user")):
-        (agents / f"{name}.md").write_text(f"---\nmodel: scripted/x\nscope: {scope}\n---\nThe password is swordfish.\n")
-    settings: dict[str, Any] = {"agents_dir": agents, "api_keys": "master", "allow_anonymous": True}
-    with watched(tmp_path / "data", **settings) as gateway:
+    with watched(tmp_path / "data", **open_to_all(tmp_path)) as gateway:
         async with by_hand(gateway, "") as http:
             listed = await http.post("/mcp", json=body_of("tools/list", 1))
             assert [tool["name"] for tool in told_in(listed.text)["result"]["tools"]] == ["oracle"]

@@ -44,6 +44,12 @@ REQUIREMENTS = {
     "python.models.fallback": Requirement(
         "Another model answers where one fails before it has said anything", ROBUTLER
     ),
+    "python.models.garbage": Requirement(
+        "What a provider sends that is no answer, or half of one, is 502 `provider_error`", OURS
+    ),
+    "python.tools.again": Requirement(
+        "Calls that are answered anew wait once more, beside what own tools gave in their step", OURS
+    ),
     "python.scopes": Requirement("Scopes hold where a thing is listed and where it is executed", ROBUTLER),
     "python.scopes.unknown": Requirement("A scope nobody knows is refused at the start", ROBUTLER),
     "python.endpoints": Requirement(

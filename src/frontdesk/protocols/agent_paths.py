@@ -90,12 +90,17 @@ class AgentPaths:
         """Raises AgentNotFound, Forbidden; EndpointNotFound for what can be no name in a URL."""
         if name in ("", ".", ".."):
             raise EndpointNotFound("An agent's URL is /agents/{name}. GET /agents lists the agents.")
-        try:
-            agent, _, _ = await self._directory.find_for_turn(name, principal)
-        except (AgentNotFound, Forbidden) as error:
-            error.param = None
-            raise
-        return Address(agent, name)
+        return await addressed(self._directory, name, principal)
+
+
+async def addressed(directory: Directory, name: str, principal: Principal) -> Address:
+    """The agent which a URL names. Raises AgentNotFound, Forbidden: of no parameter, as the name is none."""
+    try:
+        agent, _, _ = await directory.find_for_turn(name, principal)
+    except (AgentNotFound, Forbidden) as error:
+        error.param = None
+        raise
+    return Address(agent, name)
 
 
 def parted(raw_path: bytes) -> tuple[str, str]:

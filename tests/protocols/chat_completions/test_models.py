@@ -13,7 +13,7 @@ from aiohttp import web
 from letta_client import Letta
 from openai import AsyncOpenAI
 
-from frontdesk.backends.letta.backend import PAGE
+from frontdesk.backends.letta.roster import PAGE
 from frontdesk.testing import ScriptedModel
 from tests.cli.servers import listening
 from tests.protocols.chat_completions.asking import Chat

@@ -1,8 +1,6 @@
 """The official client for Node, in a process of its own."""
 
 import asyncio
-import fcntl
-import hashlib
 import json
 import shutil
 import subprocess
@@ -11,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from frontdesk.demo.local_letta import cache_folder
 from frontdesk.testing import TABLE, ScriptedModel
+from tests.packages import installed
 from tests.protocols.conftest import Serve
 from tests.requirements import requirement
 from tests.served import Served
@@ -26,20 +24,14 @@ def node_folder() -> Path:
     node, npm = shutil.which("node"), shutil.which("npm")
     if not node or not npm:
         pytest.skip("node and npm are needed for the tests with OpenAI's client for Node")
-    files = [HERE / "package.json", HERE / "package-lock.json"]
-    recipe = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:16]
-    folder = cache_folder() / f"node-{recipe}"
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (folder / "complete").exists():
-            for file in files:
-                shutil.copy(file, folder)
-            command = [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
-            done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
-            if done.returncode:
-                pytest.skip(f"npm could not install OpenAI's client for Node: {done.stderr.strip()[-500:]}")
-            (folder / "complete").touch()
+
+    def run(words: list[str], folder: Path) -> str:
+        done = subprocess.run([npm, *words], cwd=folder, capture_output=True, text=True)
+        return done.stderr or "npm failed" if done.returncode else ""
+
+    folder, trouble = installed(HERE, run)
+    if trouble:
+        pytest.skip(f"npm could not install OpenAI's client for Node: {trouble}")
     return folder
 
 

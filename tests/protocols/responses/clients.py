@@ -12,7 +12,7 @@ from typing import Any
 
 from openai import AsyncOpenAI
 
-from tests.faults.fake import DONE, FakeLetta, Visit, failed, fake_letta, ping, say, stop, usage
+from tests.faults.fake import DONE, FakeLetta, Visit, failed, fake_letta, held, limited, ping, say, stop, usage
 from tests.faults.watch import Watched, eventually, watched
 
 MARKS = ("queued", "in_progress")
@@ -25,28 +25,17 @@ def rehearsed(fake: FakeLetta) -> FakeLetta:
     """`#held#` begins to speak, and ends when it is let go; `#silent#` says nothing before; `#limited#` and `#refused#`
     fail in the middle and at once."""
 
-    async def held(visit: Visit) -> AsyncGenerator[bytes, None]:
-        for frame in (ping(), say("Begun, ")):
-            yield frame
-        await fake.wait()
-        for frame in (say("and done."), stop(), usage(), DONE):
-            yield frame
-
     async def silent(visit: Visit) -> AsyncGenerator[bytes, None]:
         yield ping()
         await fake.wait()
         for frame in (say("At last."), stop(), usage(), DONE):
             yield frame
 
-    async def limited(_: Visit) -> AsyncGenerator[bytes, None]:
-        for frame in (ping(), say("Half"), failed("llm_rate_limit", "RATE_LIMIT_EXCEEDED: slow down")):
-            yield frame
-
     async def refused(_: Visit) -> AsyncGenerator[bytes, None]:
         for frame in (ping(), failed("llm_rate_limit", "RATE_LIMIT_EXCEEDED: slow down")):
             yield frame
 
-    fake.scripts |= {"held": held, "silent": silent, "limited": limited, "refused": refused}
+    fake.scripts |= {"held": held(fake), "silent": silent, "limited": limited, "refused": refused}
     return fake
 
 

@@ -10,7 +10,7 @@ import openai
 import pytest
 from openai import AsyncOpenAI
 
-from tests.faults.fake import DONE, FakeLetta, Visit, failed, fake_letta, ping, say, stop, usage
+from tests.faults.fake import DONE, FakeLetta, Visit, fake_letta, limited, ping, say, stop, usage
 from tests.faults.process import Process, serving
 from tests.faults.watch import eventually
 from tests.requirements import requirement
@@ -24,7 +24,7 @@ def fake() -> Generator[FakeLetta]:
     """Its agent says that it has begun, and goes on when it is let go."""
     with fake_letta() as fake:
 
-        async def held(_: Visit) -> AsyncGenerator[bytes, None]:
+        async def in_words(_: Visit) -> AsyncGenerator[bytes, None]:
             yield ping()
             for word in ("Begun", ", ", "and "):
                 yield say(word)
@@ -32,11 +32,7 @@ def fake() -> Generator[FakeLetta]:
             for frame in (say("do"), say("ne."), stop(), usage(), DONE):
                 yield frame
 
-        async def limited(_: Visit) -> AsyncGenerator[bytes, None]:
-            for frame in (ping(), say("Half"), failed("llm_rate_limit", "RATE_LIMIT_EXCEEDED: slow down")):
-                yield frame
-
-        fake.scripts |= {"held": held, "limited": limited}
+        fake.scripts |= {"held": in_words, "limited": limited}
         yield fake
 
 

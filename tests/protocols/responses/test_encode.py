@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any, get_args
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from openai import omit
 from openai.lib.streaming.responses._responses import ResponseStreamState
@@ -526,6 +526,15 @@ def test_openais_client_takes_any_stream(events: list[Event], style: Style) -> N
     ]
 
 
+SPOKEN_MEANWHILE: list[Event] = [
+    ToolRunStarted("a", "g", ""),
+    TextDelta("Hello", "b"),
+    ToolRunFinished("a", "done"),
+    TurnFinished(StopReason.LENGTH),
+]
+
+
+@example(SPOKEN_MEANWHILE, Style(), 1, 4)
 @given(answers(), styles, st.integers(1, 13), st.integers(1, 13))
 def test_numbers_do_not_depend_on_how_the_agents_words_came(
     events: list[Event], style: Style, one: int, other: int

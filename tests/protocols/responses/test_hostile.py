@@ -33,12 +33,14 @@ from tests.protocols.responses.clients import (
     open_house,
     rehearsed,
     result,
-    somebody,
     until_text,
     users,
     visited,
 )
+from tests.protocols.responses.visitors import client, fake, gateway, who
 from tests.requirements import requirement
+
+__all__ = ["client", "fake", "gateway", "who"]
 
 
 @pytest.fixture(scope="module")
@@ -60,27 +62,6 @@ async def http(common: tuple[FakeLetta, Watched]) -> AsyncGenerator[httpx.AsyncC
 def house(tmp_path_factory: pytest.TempPathFactory) -> Generator[House]:
     with open_house(tmp_path_factory.mktemp("house"), on_disconnect="cancel") as house:
         yield house
-
-
-@pytest.fixture
-def fake(house: House) -> FakeLetta:
-    return house.anew()
-
-
-@pytest.fixture
-def gateway(house: House) -> Watched:
-    return house.gateway
-
-
-@pytest.fixture
-def who() -> dict[str, Any]:
-    return somebody()
-
-
-@pytest.fixture
-async def client(gateway: Watched, who: dict[str, Any]) -> AsyncGenerator[AsyncOpenAI]:
-    async with gateway.client(**who) as client:
-        yield client
 
 
 async def post(http: httpx.AsyncClient, body: Any) -> httpx.Response:

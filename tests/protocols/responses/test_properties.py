@@ -5,11 +5,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
+from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 from openai import OpenAI
 
+from tests import machines
 from tests.faults.fake import FakeLetta
 from tests.faults.watch import until
 from tests.protocols.responses.clients import CALL, MARKS, RETRIED, TOOLS, House, heard, open_house, somebody
@@ -280,15 +280,4 @@ def test_the_agent_has_heard_what_led_to_each_response(house: House) -> None:
         pass
 
     InThisHouse.house = house
-    run_state_machine_as_test(
-        InThisHouse,
-        settings=settings(
-            max_examples=24,
-            stateful_step_count=8,
-            deadline=None,
-            derandomize=True,
-            database=None,
-            phases=[Phase.generate],  # a shorter example is worth minutes only to whoever looks for the reason
-            suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large],
-        ),
-    )
+    machines.run(InThisHouse, max_examples=24)

@@ -2,7 +2,7 @@
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import Generator
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
@@ -25,12 +25,14 @@ from tests.protocols.responses.clients import (
     message,
     open_house,
     said,
-    somebody,
     until_text,
     users,
     visited,
 )
+from tests.protocols.responses.visitors import client, fake, gateway, who
 from tests.requirements import requirement
+
+__all__ = ["client", "fake", "gateway", "who"]
 
 WAYS: list[Any] = [
     pytest.param({}, id="plain"),
@@ -45,27 +47,6 @@ AGAIN: list[Any] = [pytest.param(KEY, KEY, id="key"), pytest.param({}, RETRIED, 
 def house(tmp_path_factory: pytest.TempPathFactory) -> Generator[House]:
     with open_house(tmp_path_factory.mktemp("house")) as house:
         yield house
-
-
-@pytest.fixture
-def fake(house: House) -> FakeLetta:
-    return house.anew()
-
-
-@pytest.fixture
-def gateway(house: House) -> Watched:
-    return house.gateway
-
-
-@pytest.fixture
-def who() -> dict[str, Any]:
-    return somebody()
-
-
-@pytest.fixture
-async def client(gateway: Watched, who: dict[str, Any]) -> AsyncGenerator[AsyncOpenAI]:
-    async with gateway.client(**who) as client:
-        yield client
 
 
 async def going_on(client: AsyncOpenAI, fake: FakeLetta, response: Any, conversation: str, told: list[Any]) -> None:

@@ -14,10 +14,10 @@ from starlette.types import Receive, Scope, Send
 
 from frontdesk.conversations.receipts import Receipts
 from frontdesk.directory import Directory
-from frontdesk.errors import AgentNotFound, EndpointNotFound, Forbidden, MethodNotAllowed, NotFound
+from frontdesk.errors import EndpointNotFound, MethodNotAllowed, NotFound
 from frontdesk.gateway import Gateway
 from frontdesk.protocols.a2a.paths import CARD, ROOT, a2a_path
-from frontdesk.protocols.agent_paths import AGENTS, parted, within
+from frontdesk.protocols.agent_paths import AGENTS, addressed, parted, within
 from frontdesk.protocols.front import Address, Front, address, visitor
 from frontdesk.protocols.replies import send_json
 from frontdesk.scopes import check
@@ -92,22 +92,14 @@ class A2A:
                 return there, CARD
             raise unknown(scope)
         if scope["path"] == CARD:
-            return await self._found(self._only(principal), principal), CARD
+            return await addressed(self._directory, self._only(principal), principal), CARD
         raw: bytes = scope["raw_path"]
         if not raw.startswith(f"{ROOT}/".encode()):
             raise unknown(scope)
         name, path = parted(AGENTS.encode() + raw.removeprefix(ROOT.encode()))
         if not name or path not in ("", CARD):
             raise unknown(scope)
-        return await self._found(name, principal), path
-
-    async def _found(self, name: str, principal: Principal) -> Address:
-        try:
-            agent, _, _ = await self._directory.find_for_turn(name, principal)
-        except (AgentNotFound, Forbidden) as error:
-            error.param = None
-            raise
-        return Address(agent, name)
+        return await addressed(self._directory, name, principal), path
 
     def _only(self, principal: Principal) -> str:
         """The agent whose card stands for this server."""

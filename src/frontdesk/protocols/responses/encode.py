@@ -253,14 +253,18 @@ class EventEncoder:
         return DONE if self._finished else self.error(AgentFailed("The agent's answer broke off."))
 
     def batch(self, events: Batch) -> bytes:
+        if not events:
+            return b""
+        self._beats = 0
+        if type(last := events[-1]) is not TurnFinished or last.stop_reason not in INCOMPLETE:
+            return self._told(self._frames(events))
+        before = self._told(self._frames(events[:-1]))  # apart: what came along with the end was not cut by it
+        end = list(self._frames(events[-1:]))
+        return before + self._told(end, self._last_part(end))
+
+    def _told(self, frames: Iterable[Frame], cut: int = -1) -> bytes:
+        """`cut` is the index of the part that was cut short."""
         out: list[bytes] = []
-        cut = -1
-        frames: Iterable[Frame] = self._frames(events)
-        if events:
-            self._beats = 0
-            if type(last := events[-1]) is TurnFinished and last.stop_reason in INCOMPLETE:
-                frames = list(frames)
-                cut = self._last_part(frames)
         for frame in frames:
             if type(frame) is PartDelta and (item := self._open.get(frame.index)):
                 if self._number > self._after:
