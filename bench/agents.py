@@ -64,7 +64,7 @@ class Measured(msgspec.Struct, frozen=True):
 def measured(start: Callable[[Case, str], Child], case: Case, model: str) -> Measured:
     """One run of a case on a server just started."""
     with tempfile.TemporaryDirectory() as folder, start(case, folder) as child:
-        load_of(child.url, model, Case("warm", case.tokens, 0, 4, 20), kind="chat")
+        load_of(child.url, model, Case("warm", case.tokens, 0, 4, 4), kind="chat")
         own = child.cpu_seconds()
         outcome: Outcome = load_of(child.url, model, case, kind="chat")
         own = child.cpu_seconds() - own
