@@ -14,13 +14,12 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, IntegrityError
 
 from frontdesk.errors import StoreUnavailable
-from frontdesk.store.place import Dialect, NotNow, Place, Purpose, said
+from frontdesk.store.place import ANSWER_SECONDS, Dialect, NotNow, Place, Purpose, said
 from frontdesk.store.sqlite import Sqlite
 from frontdesk.store.transaction import Transaction
 
 T = TypeVar("T")
 
-ANSWER_SECONDS = 20.0  # a database that is silent for longer counts as one that is not there
 CLOSE_SECONDS = 5.0
 
 

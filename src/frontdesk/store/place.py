@@ -11,6 +11,9 @@ T = TypeVar("T")
 Dialect = Literal["sqlite", "postgresql"]
 Purpose = Literal["write", "read"]
 
+ANSWER_SECONDS = 20.0
+"""A database that is silent for longer counts as one that is not there."""
+
 
 class NotNow(Exception):
     """It would have to wait for somebody."""

@@ -13,7 +13,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from frontdesk.store import migrations
-from frontdesk.store.place import NotNow, Purpose
+from frontdesk.store.place import ANSWER_SECONDS, NotNow, Purpose
 from frontdesk.store.transaction import Transaction
 
 T = TypeVar("T")
@@ -21,7 +21,6 @@ T = TypeVar("T")
 POOL: dict[Purpose, int] = {"write": 8, "read": 4}
 CONNECT_SECONDS = 5.0
 TRIES = 10
-ANSWER_SECONDS = 20.0  # a server that is silent for longer counts as one that is not there
 ROLLED_BACK = {"40001", "40P01"}  # conflict, deadlock: Postgres undid all of it, and asks to try again
 MIGRATION_LOCK = 0x66726F6E74  # advisory locks are numbers; this one spells "front"
 
