@@ -255,6 +255,26 @@ async def test_a_line_behind_something_slow_is_worked_off_in_its_order_by_the_ev
     assert done == [(number, threading.current_thread()) for number in range(20)]
 
 
+async def test_who_stands_in_line_when_the_store_is_closed_is_told(database: Database) -> None:
+    entered, leave = threading.Event(), threading.Event()
+
+    def slow(tx: Transaction) -> None:
+        add("slow")(tx)
+        entered.set()
+        leave.wait()
+
+    writing = asyncio.create_task(database.do(slow, long=True))
+    await asyncio.to_thread(entered.wait)
+    late = asyncio.create_task(database.do(add("late")))
+    await asyncio.sleep(0)
+    closing = asyncio.create_task(database.aclose())
+    await asyncio.sleep(0)
+    leave.set()
+    await asyncio.gather(writing, closing)
+    with pytest.raises(StoreUnavailable, match="closed"):
+        await late
+
+
 async def test_what_was_written_is_taken_over_from_the_log_into_the_file(database: Database, file: Path) -> None:
     """Else the log would grow for ever: the event loop, which writes, does not wait for the disk."""
     log, much = file.with_name("frontdesk.db-wal"), "x" * 10_000

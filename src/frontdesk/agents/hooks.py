@@ -202,10 +202,13 @@ def _is_a(kind: type, value: Any) -> bool:
 
 def _is_text(value: Any) -> bool:
     """Whether UTF-8 can hold it: it has no half characters."""
+    if not isinstance(value, str):
+        return False
     try:
-        return isinstance(value, str) and len(value.encode()) >= len(value)
+        value.encode()
     except UnicodeEncodeError:
         return False
+    return True
 
 
 def hook(

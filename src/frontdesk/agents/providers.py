@@ -151,11 +151,11 @@ OLDER_WORDS = OpenAIModelProfile(openai_chat_supports_max_completion_tokens=Fals
 """Servers that only speak like OpenAI's all know `max_tokens`; its newer name some of them ignore."""
 
 
-def speaking_alike(name: str) -> Make:
+def speaking_alike(name: str, traits: ModelProfile | None = SAYS_WHY) -> Make:
     """Makes models of a server with OpenAI's API."""
 
     def make(model: str, access: Access, limits: Limits) -> Model:
-        return compatible(name, model, access, limits, OLDER_WORDS)
+        return compatible(name, model, access, limits, OLDER_WORDS, traits)
 
     return make
 
@@ -167,7 +167,7 @@ def xai(model: str, access: Access, limits: Limits) -> Model:
         schemas = OpenAIModelProfile(json_schema_transformer=OpenAIJsonSchemaTransformer)
         return merge_profile(schemas, grok_model_profile(name))
 
-    return compatible("xai", model, access, limits, profile)
+    return compatible("xai", model, access, limits, profile, SAYS_WHY)
 
 
 def compatible(
@@ -176,12 +176,13 @@ def compatible(
     access: Access,
     limits: Limits,
     profile: ModelProfile | Callable[[str], ModelProfile | None],
+    traits: ModelProfile | None,
 ) -> Model:
     from pydantic_ai.providers.openai_compatible import OpenAICompatibleProvider
 
     discreet = openai_client(replace(access, ambient=False), limits)
     provider = OpenAICompatibleProvider(name, openai_client=discreet, profile=profile)
-    return chat_model(model, provider, limits, None if name == "openai-compatible" else SAYS_WHY)
+    return chat_model(model, provider, limits, traits)
 
 
 def ollama(model: str, access: Access, limits: Limits) -> Model:
@@ -300,6 +301,6 @@ PROVIDERS: dict[str, Provider] = {
         wants_key=False,
     ),
     "litellm": Provider(speaking_alike("litellm"), keys=("LITELLM_PROXY_API_KEY",), address="LITELLM_PROXY_API_BASE"),
-    "openai-compatible": Provider(speaking_alike("openai-compatible"), wants_key=False),
+    "openai-compatible": Provider(speaking_alike("openai-compatible", traits=None), wants_key=False),
     "scripted": Provider(scripted, wants_key=False, wants_address=False),
 }

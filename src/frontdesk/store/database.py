@@ -7,6 +7,7 @@ than running them.
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -104,24 +105,9 @@ class Lane:
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
                 await self._free.acquire()
-                return await self._in_turn(work, long)
+                return await asyncio.shield(self._begin(work, long))
         except TimeoutError as error:
             raise StoreUnavailable(f"The store did not answer in {ANSWER_SECONDS:g} seconds.") from error
-
-    async def _in_turn(self, work: Callable[[Transaction], T], long: bool) -> T:
-        """It has come to the head of the line. What is done in a moment is done so here, too: else a line that has once
-        formed behind something slow would never end."""
-        if not long:
-            try:
-                result = self._at_once(work)
-            except NotNow:
-                return await asyncio.shield(self._begin(work))
-            except BaseException:
-                self._free.release()
-                raise
-            self._free.release()
-            return result
-        return await asyncio.shield(self._begin(work))
 
     def _at_once(self, work: Callable[[Transaction], T]) -> T:
         """Raises NotNow."""
@@ -132,16 +118,21 @@ class Lane:
         except (DBAPIError, OSError) as error:
             raise self._out_of_order(error) from error
 
-    def _begin(self, work: Callable[[Transaction], T]) -> asyncio.Task[T]:
-        task = asyncio.create_task(self._finish(work))
+    def _begin(self, work: Callable[[Transaction], T], long: bool) -> asyncio.Task[T]:
+        task = asyncio.create_task(self._finish(work, long))
         self._running.add(task)
         task.add_done_callback(self._running.discard)
         return task
 
-    async def _finish(self, work: Callable[[Transaction], T]) -> T:
+    async def _finish(self, work: Callable[[Transaction], T], long: bool) -> T:
+        """It has come to the head of the line. What is done in a moment is done so here, too: else a line that has once
+        formed behind something slow would never end."""
         try:
             if self._closed:
                 raise StoreUnavailable("The store is closed.")
+            if not long:
+                with suppress(NotNow):
+                    return self._connections.at_once(work)
             return await self._connections.run(work)
         except (IntegrityError, DataError):
             raise
